@@ -1,0 +1,1 @@
+"""Datalists, annotations and tiles: from files to training samples."""

@@ -1,0 +1,164 @@
+"""Ignite handlers that the configs name: atomic checkpoints, resumption, tables."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers.tqdm_logger import ProgressBar as IgniteProgressBar
+
+from bundle.atomic import atomic_path
+from bundle.data.tiles import TileDataset
+from bundle.evaluation.dice import ClassDice
+from bundle.evaluation.tables import write_tables
+from bundle.weights import load_weights, read_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+class EpochSeed:
+    """Tells the tile dataset which epoch it draws, so that a resumed run draws what an unbroken one would."""
+
+    def __init__(self, dataset: TileDataset) -> None:
+        self.dataset = dataset
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.dataset.set_epoch(engine.state.epoch))
+
+
+class EpochLoss:
+    """Logs the mean training loss of each epoch in one line."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self.losses.clear)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+
+    def _collect(self, engine: Engine) -> None:
+        self.losses.append(float(engine.state.output[0]["loss"]))
+
+    def _log(self, engine: Engine) -> None:
+        mean = sum(self.losses) / max(len(self.losses), 1)
+        engine.state.metrics["train_loss"] = mean
+        logger.info("epoch %d/%d: mean training loss %.4f", engine.state.epoch, engine.state.max_epochs, mean)
+
+
+class ProgressBar:
+    """A progress bar over the iterations of an epoch, with the loss (ignite's)."""
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer."""
+        bar = IgniteProgressBar(desc="epoch")
+        bar.attach(engine, output_transform=lambda output: {"loss": float(output[0]["loss"])})
+
+
+class BestModel:
+    """Keeps the network of the best epoch: highest value of a metric.
+
+    Attach it to the evaluator that computes the metric.
+
+    Args:
+        network: the network whose plain state dict is saved.
+        path: file to write, e.g. models/model.pt.
+        metric: name in the evaluator's `state.metrics`.
+    """
+
+    def __init__(self, network: torch.nn.Module, path: Path | str, metric: str) -> None:
+        self.network = network
+        self.path = Path(path)
+        self.metric = metric
+        self.best = float("-inf")
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the evaluator."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Save when the metric has risen; NaN never counts as a rise."""
+        value = float(engine.state.metrics[self.metric])
+        if value > self.best:
+            self.best = value
+            _save(self.network.state_dict(), self.path)
+            logger.info("best %s so far: %.4f; saved %s", self.metric, value, self.path)
+
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run must know."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: Mapping[str, float]) -> None:
+        """Go on from `state_dict`."""
+        self.best = float(state["best"])
+
+
+class TrainingState:
+    """Saves everything that training needs after each epoch, atomically, and goes on from there when it restarts.
+
+    Args:
+        objects: what to save, by name: each has `state_dict` and `load_state_dict`; the trainer itself is added.
+        path: file of the state; where it exists, training resumes from it.
+    """
+
+    def __init__(self, objects: Mapping[str, Any], path: Path | str) -> None:
+        self.objects = dict(objects)
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the trainer, as its last handler: validation of an epoch comes before the epoch is saved."""
+        engine.add_event_handler(Events.STARTED, self.resume)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+
+    def resume(self, engine: Engine) -> None:
+        """Load the state where there is one."""
+        if not self.path.exists():
+            return
+        state = read_checkpoint(self.path)
+        for name, thing in self.objects.items():
+            thing.load_state_dict(state[name])
+        engine.state.epoch = state["epoch"]
+        engine.state.iteration = state["iteration"]
+        logger.info("resumed %s after epoch %d", self.path, state["epoch"])
+
+    def save(self, engine: Engine) -> None:
+        """Save the state of the epoch that has ended."""
+        state = {name: thing.state_dict() for name, thing in self.objects.items()}
+        _save(state | {"epoch": engine.state.epoch, "iteration": engine.state.iteration}, self.path)
+
+
+class WeightsLoader:
+    """Loads a network's weights when the engine starts; a wrong file is one clear error."""
+
+    def __init__(self, network: torch.nn.Module, path: Path | str | None) -> None:
+        self.network = network
+        self.path = path
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to a trainer or evaluator; does nothing without a path."""
+        if self.path is not None:
+            engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+
+
+class DiceTables:
+    """Writes the tables of a `ClassDice` when the evaluator has finished."""
+
+    def __init__(self, metric: ClassDice, output_dir: Path | str, title: str = "Dice per class") -> None:
+        self.metric = metric
+        self.output_dir = Path(output_dir)
+        self.title = title
+
+    def attach(self, engine: Engine) -> None:
+        """Attach to the evaluator."""
+        engine.add_event_handler(
+            Events.COMPLETED, lambda: write_tables(self.metric.frame(), self.output_dir, self.title)
+        )
+
+
+def _save(state: Any, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)

@@ -1,0 +1,14 @@
+"""What a segmented slide leaves behind: mask, polygons, overlay, summary."""
+
+from bundle.outputs.glomeruli import FindGlomerulid, GlomerulusFinder
+from bundle.outputs.savers import SaveGeoJSONd, SaveMaskd, SaveOverlayd, SaveRegionMaskd, SaveSummaryd
+
+__all__ = [
+    "FindGlomerulid",
+    "GlomerulusFinder",
+    "SaveGeoJSONd",
+    "SaveMaskd",
+    "SaveOverlayd",
+    "SaveRegionMaskd",
+    "SaveSummaryd",
+]

@@ -1,0 +1,207 @@
+"""Write what was found on a slide: mask, polygons, overlay, summary. Each file appears whole or not at all."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Hashable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import shapely
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from numpy.typing import NDArray
+from PIL import Image
+
+from bundle import __version__
+from bundle.atomic import atomic_path
+from bundle.classes import GLOBAL, GLOMERULUS_CLASSES
+from bundle.data.annotations import Annotation, write_geojson
+from bundle.data.medical import write_medical
+from bundle.outputs.glomeruli import AREA, PROBABILITY, count_by_class
+from bundle.outputs.pyramid import write_pyramid
+from bundle.slide import Slide
+
+
+class SaveOutputd(MapTransform):
+    """Base of the savers: gives each its slide, its glomeruli and its folder.
+
+    Args:
+        keys: the glomeruli's key, an `Annotation`.
+        output_dir: each slide gets the sub-folder of its "name", or this folder itself where it has none.
+        slide_key: key of the open slide.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: Path | str, slide_key: str = "image") -> None:
+        super().__init__(keys)
+        self.output_dir = Path(output_dir)
+        self.slide_key = slide_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item, unchanged."""
+        for key in self.key_iterator(dict(data)):
+            self.save(data[self.slide_key], data[key], self.output_dir / data.get("name", ""))
+        return dict(data)
+
+    def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
+        """Write the output of one slide into `folder`."""
+        raise NotImplementedError
+
+
+class SaveMaskd(SaveOutputd):
+    """mask.tif: tiled, pyramidal, uint8, the slide's own size; 0 background, 1 normal, 2 segmental, 3 global sclerosis."""
+
+    def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
+        """Rasterize the polygons band by band, so that mask and polygons agree at every zoom."""
+        write_pyramid(
+            folder / "mask.tif",
+            slide.size,
+            lambda x, y, width, height: glomeruli.rasterize(x, y, width, height, 1.0),
+            mpp=slide.mpp,
+            channels=1,
+            compression="deflate",
+            downsampling="nearest",
+            description="; ".join(f"{c.index} {c.name}" for c in GLOMERULUS_CLASSES),
+        )
+
+
+class SaveGeoJSONd(SaveOutputd):
+    """glomeruli.geojson: what QuPath opens; class, colour, area in µm², mean probability; level-0 pixels."""
+
+    def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
+        """Write the polygons."""
+        write_geojson(glomeruli, folder / "glomeruli.geojson")
+
+
+class SaveOverlayd(SaveOutputd):
+    """overlay.png: the slide with every outline in its class's colour and a legend.
+
+    Args:
+        max_size_px: longer side of the picture.
+    """
+
+    def __init__(self, *args: Any, max_size_px: int = 2000, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.max_size_px = max_size_px
+
+    def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
+        """Draw and write the picture."""
+        picture = np.ascontiguousarray(slide.thumbnail(self.max_size_px))
+        scale = np.array(picture.shape[1::-1]) / (slide.size.width, slide.size.height)
+        colours = {c.index: c.rgb for c in GLOMERULUS_CLASSES}
+        thickness = max(1, round(max(picture.shape) / 700))
+        for glomerulus in glomeruli.glomeruli:
+            for ring in shapely.get_rings(shapely.get_parts(glomerulus.polygon)):
+                # Eight fractional bits: outlines do not snap to the picture's pixels.
+                points = np.round((shapely.get_coordinates(ring) * scale - 0.5) * 256).astype(np.int32)
+                cv2.polylines(picture, [points], True, colours[glomerulus.label], thickness, cv2.LINE_AA, 8)
+        legend = _legend(picture.shape[1], count_by_class(glomeruli))
+        with atomic_path(folder / "overlay.png") as temporary:
+            Image.fromarray(np.vstack([picture, legend])).save(temporary)
+
+
+class SaveSummaryd(SaveOutputd):
+    """summary.json: counts, percentage globally sclerotic, areas, and where all of it came from.
+
+    Args:
+        provenance: further facts to record, e.g. weights file and config.
+    """
+
+    def __init__(self, *args: Any, provenance: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.provenance = dict(provenance or {})
+
+    def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
+        """Write the summary."""
+        text = json.dumps(summary(slide, glomeruli, self.provenance), indent=2, ensure_ascii=False)
+        with atomic_path(folder / "summary.json") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+
+class SaveRegionMaskd(MapTransform):
+    """NAME_mask.nii.gz (or .mha, .nrrd): class indices of a region with its spacing, as 3D Slicer opens them.
+
+    Args:
+        keys: class indices, shape (1, H, W).
+        output_dir: folder of the file.
+        suffix: ".nii.gz", ".mha" or ".nrrd".
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: Path | str, suffix: str = ".nii.gz") -> None:
+        super().__init__(keys)
+        self.output_dir = Path(output_dir)
+        self.suffix = suffix
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item, unchanged."""
+        for key in self.key_iterator(dict(data)):
+            classes = np.asarray(data[key])[0].astype(np.uint8)
+            write_medical(classes, self.output_dir / f"{data['name']}_mask{self.suffix}", float(data["mpp"]))
+        return dict(data)
+
+
+def summary(slide: Slide, glomeruli: Annotation, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What summary.json says of a slide; percentages are of all glomeruli, `None` where there are none."""
+    counts = count_by_class(glomeruli)
+    total = sum(counts.values())
+    per_class = {}
+    for glomerulus_class in GLOMERULUS_CLASSES:
+        measured = [g.properties["measurements"] for g in glomeruli.glomeruli if g.label == glomerulus_class.index]
+        per_class[glomerulus_class.name] = {
+            "count": len(measured),
+            "area_um2": round(sum(m.get(AREA, 0.0) for m in measured), 1),
+            "mean_probability": round(float(np.mean([m[PROBABILITY] for m in measured])), 4) if measured else None,
+        }
+    return {
+        "slide": {
+            "file": slide.path.name,
+            "sha256": file_sha256(slide.path),
+            "width_px": slide.size.width,
+            "height_px": slide.size.height,
+            "mpp": slide.mpp,
+            "offset_in_file_px": [slide.bounds.x, slide.bounds.y],
+            "reader": slide.reader,
+        },
+        "glomeruli": total,
+        "classes": per_class,
+        "percent_globally_sclerotic": round(100 * counts[GLOBAL.name] / total, 2) if total else None,
+        "provenance": {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "bundle": __version__,
+            "python": platform.python_version(),
+            "packages": {name: version(name) for name in ("monai", "torch", "numpy")},
+            **{key: _fact(value) for key, value in provenance.items()},
+        },
+    }
+
+
+def file_sha256(path: Path | str) -> str | None:
+    """SHA-256 of a file's bytes; `None` for a folder (a DICOM slide)."""
+    if not Path(path).is_file():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fact(value: Any) -> Any:
+    """Files are recorded by name and hash, everything else as it is."""
+    if isinstance(value, str | Path) and Path(value).is_file():
+        return {"file": Path(value).name, "sha256": file_sha256(value)}
+    return value
+
+
+def _legend(width: int, counts: Mapping[str, int]) -> NDArray[np.uint8]:
+    """A white strip that names each class's colour and count, shape (h, `width`, 3)."""
+    scale = max(0.35, width / 2200)
+    line = round(36 * scale)
+    legend = np.full((line * len(counts) + line // 2, width, 3), 255, np.uint8)
+    for row, glomerulus_class in enumerate(GLOMERULUS_CLASSES):
+        base = line * (row + 1)
+        cv2.rectangle(legend, (line // 2, base - line // 2), (line, base), glomerulus_class.rgb, -1)
+        text = f"{glomerulus_class.name.replace('_', ' ')}: {counts[glomerulus_class.name]}"
+        cv2.putText(legend, text, (line + line // 2, base), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
+    return legend

@@ -1,0 +1,72 @@
+"""Which images of a file are levels of one picture, and where a slide's frame lies in each. Pure functions."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.errors import ConfigError
+from bundle.geometry import Rect, Size
+from bundle.readers.base import whole
+
+
+@dataclass(frozen=True)
+class FileLevel:
+    """A level in the file: the reader's `index`, its full `size` and the part of it (`frame`) inside the frame."""
+
+    index: int
+    size: Size
+    downsample: float
+    frame: Rect
+
+
+def inside_of(rect: Rect, size: Size) -> Rect:
+    """Vendors' bounds may reach past the image; all of it if nothing is left."""
+    left, top = max(0, rect.x), max(0, rect.y)
+    width, height = min(rect.x + rect.width, size.width) - left, min(rect.y + rect.height, size.height) - top
+    return Rect(left, top, width, height) if width > 0 and height > 0 else whole(size)
+
+
+def frame_of(path: Path, bounds: Rect, region: Rect | None) -> Rect:
+    """`bounds`, or `region` inside them, in the file's level-0 px; `ConfigError` if it does not lie inside."""
+    if region is None:
+        return bounds
+    inside = region.x >= 0 and region.y >= 0 and region.width > 0 and region.height > 0
+    if not inside or region.x + region.width > bounds.width or region.y + region.height > bounds.height:
+        raise ConfigError(f"{path}: {region} does not lie inside the slide of {bounds.width} x {bounds.height} px")
+    return Rect(bounds.x + region.x, bounds.y + region.y, region.width, region.height)
+
+
+def file_levels(sizes: tuple[Size, ...], frame: Rect) -> tuple[FileLevel, ...]:
+    """The levels that show the same picture as level 0, smaller each time: not a label that a converter put last."""
+    levels: list[FileLevel] = []
+    for index, size in enumerate(sizes):
+        if index and (size.width >= levels[-1].size.width or not _same_aspect(sizes[0], size)):
+            continue
+        downsample = _downsample(sizes[0], size)
+        levels.append(FileLevel(index, size, downsample, _scaled(frame, downsample, size)))
+    return tuple(levels)
+
+
+def _same_aspect(full: Size, size: Size) -> bool:
+    # A reduced side is rounded up or down to a whole pixel.
+    tolerance = 0.01 + 1 / size.width + 1 / size.height
+    return abs(full.width * size.height / (full.height * size.width) - 1) <= tolerance
+
+
+def _downsample(full: Size, size: Size) -> float:
+    """Level-0 px per px. Writers cut or pad a level's last pixel: 7331/3665 is a downsample of 2, not of 2.0003."""
+    ratio = math.sqrt(full.width * full.height / (size.width * size.height))
+    nearest = max(1, round(ratio))
+    sides = ((full.width, size.width), (full.height, size.height))
+    if all(side // nearest <= reduced <= -(-side // nearest) for side, reduced in sides):
+        return float(nearest)
+    return ratio
+
+
+def _scaled(frame: Rect, downsample: float, size: Size) -> Rect:
+    left, top = (
+        min(round(edge / downsample), side - 1) for edge, side in ((frame.x, size.width), (frame.y, size.height))
+    )
+    right = min(math.ceil((frame.x + frame.width) / downsample), size.width)
+    bottom = min(math.ceil((frame.y + frame.height) / downsample), size.height)
+    return Rect(left, top, max(1, right - left), max(1, bottom - top))

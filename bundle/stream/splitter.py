@@ -1,0 +1,94 @@
+"""From a slide to tiles at model resolution, tissue only, row by row, read ahead of the network."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from monai.inferers import Splitter
+
+from bundle.grid import Tile, TileGrid, Tiles
+from bundle.slide import Slide
+from bundle.tissue import TissueFinder
+
+
+class TileSplitter(Splitter):
+    """MONAI `Splitter` of a slide: yields (tile, (row, column)) in row order.
+
+    A tile is a float tensor of shape (1, 3, tile_px, tile_px) after `preprocessing`; its location is the top-left
+    corner in pixels at model resolution. Past the slide's edge a tile is white.
+
+    Args:
+        tiles: size, overlap and resolution of the tiles.
+        preprocessing: maps a uint8 array (3, H, W) to the network's input, e.g. MONAI's `ScaleIntensityRange`.
+        tissue: finds tissue; tiles without any are left out. `None` keeps all tiles.
+        workers: threads that decode ahead of the network.
+        read_ahead: tiles that may wait, decoded, for the network.
+    """
+
+    def __init__(
+        self,
+        tiles: Tiles,
+        preprocessing: Callable,
+        tissue: TissueFinder | None = None,
+        workers: int = 2,
+        read_ahead: int = 32,
+    ) -> None:
+        super().__init__(patch_size=tiles.tile_px)
+        self.tiles = tiles
+        self.preprocessing = preprocessing
+        self.tissue = tissue
+        self.workers = workers
+        self.read_ahead = read_ahead
+
+    def grid(self, slide: Slide) -> TileGrid:
+        """The tile grid on `slide`."""
+        return self.tiles.grid(slide.size, slide.mpp)
+
+    def get_input_shape(self, inputs: Slide) -> tuple[int, int]:
+        """(height, width) of the slide at model resolution, pixels."""
+        size = self.grid(inputs).size
+        return size.height, size.width
+
+    def get_padded_shape(self, inputs: Slide) -> tuple[int, int]:
+        """(height, width) that the tiles cover, pixels at model resolution."""
+        grid = self.grid(inputs)
+        return max(grid.size.height, grid.tile_px), max(grid.size.width, grid.tile_px)
+
+    def select(self, slide: Slide) -> list[Tile]:
+        """The tiles that the network will see, in row order."""
+        grid = self.grid(slide)
+        if self.tissue is None:
+            return list(grid)
+        keep = self.tissue(slide).tiles(grid)
+        return [tile for tile, kept in zip(grid, keep.ravel(), strict=True) if kept]
+
+    def __call__(self, inputs: Slide, selected: list[Tile] | None = None) -> Iterator[tuple[torch.Tensor, tuple[int, int]]]:
+        """Yield (tile, (row, column)); `selected` spares a second look for tissue.
+
+        Raises:
+            SlideReadError: a tile cannot be decoded.
+        """
+        downsample = self.grid(inputs).downsample
+        waiting: deque[tuple[Tile, Future[torch.Tensor]]] = deque()
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="tile-reader") as pool:
+            try:
+                for tile in self.select(inputs) if selected is None else selected:
+                    waiting.append((tile, pool.submit(self._read, inputs, tile, downsample)))
+                    if len(waiting) > self.read_ahead:
+                        yield self._take(waiting)
+                while waiting:
+                    yield self._take(waiting)
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    @staticmethod
+    def _take(waiting: deque[tuple[Tile, Future[torch.Tensor]]]) -> tuple[torch.Tensor, tuple[int, int]]:
+        tile, future = waiting.popleft()
+        return future.result(), (tile.y, tile.x)
+
+    def _read(self, slide: Slide, tile: Tile, downsample: float) -> torch.Tensor:
+        side = self.tiles.tile_px
+        rgb = slide.read_downsampled(tile.x * downsample, tile.y * downsample, side, side, downsample)
+        return torch.as_tensor(self.preprocessing(rgb.transpose(2, 0, 1)))[None]

@@ -1,0 +1,16 @@
+"""MONAI dictionary transforms that MONAI lacks."""
+
+from bundle.transforms.color import RandHueSaturationd, RandStaind
+from bundle.transforms.paste import RandPasteGlomerulid
+from bundle.transforms.slide import ClassIndicesd, OpenSlided, PrepareSlide, RasterizeLabeld, ReadSlided
+
+__all__ = [
+    "ClassIndicesd",
+    "OpenSlided",
+    "PrepareSlide",
+    "RandHueSaturationd",
+    "RandPasteGlomerulid",
+    "RandStaind",
+    "RasterizeLabeld",
+    "ReadSlided",
+]
