@@ -3,7 +3,7 @@
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bundle.errors import OutputError
@@ -28,4 +28,5 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(f"{target}: cannot be written ({error}); check free space and permissions") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # an unlink that fails must not hide why the write failed
+            temporary.unlink()

@@ -24,7 +24,8 @@ def begin_run(arguments: Sequence[str] | None = None) -> None:
     """First step of every config's `run`: report errors in one line, refuse overrides that no config knows.
 
     Args:
-        arguments: the command line; `sys.argv` by default. Without `--config_file` in it (Python API) nothing is checked.
+        arguments: the command line; `sys.argv` by default. Without `--config_file` in it (Python API) nothing is
+            checked.
 
     Raises:
         ConfigError: an override's top-level id is not in the config files.
@@ -64,7 +65,9 @@ def config_fingerprint() -> str | None:
 
 def _config_files(options: Mapping[str, str]) -> list[str]:
     """The files in `--config_file a.yaml` or `--config_file "['a.yaml','b.yaml']"`, read as MONAI's runner does."""
-    return [str(file) for file in ensure_tuple(DefaultParseValue(options["config_file"]))] if "config_file" in options else []
+    if "config_file" not in options:
+        return []
+    return [str(file) for file in ensure_tuple(DefaultParseValue(options["config_file"]))]
 
 
 def _options(arguments: Sequence[str]) -> dict[str, str]:

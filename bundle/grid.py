@@ -148,7 +148,9 @@ def _check_tile(tile_px: int, overlap_px: int) -> None:
     if tile_px < 1:
         raise ConfigError(f"tiles: a tile of {tile_px} px at model resolution is too small; enlarge the tile")
     if not 0 <= overlap_px < tile_px:
-        raise ConfigError(f"tiles: the overlap ({overlap_px} px at model resolution) must be less than the tile ({tile_px} px)")
+        raise ConfigError(
+            f"tiles: the overlap ({overlap_px} px at model resolution) must be less than the tile ({tile_px} px)"
+        )
 
 
 def _grid(tiles: Tiles, size: Size, downsample: float) -> TileGrid:

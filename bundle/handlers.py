@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ignite.engine import Engine, Events
@@ -42,7 +42,7 @@ class EpochLoss:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
 
     def _collect(self, engine: Engine) -> None:
-        self.losses.append(float(engine.state.output[0]["loss"]))
+        self.losses.append(float(cast(list, engine.state.output)[0]["loss"]))
 
     def _log(self, engine: Engine) -> None:
         mean = sum(self.losses) / max(len(self.losses), 1)

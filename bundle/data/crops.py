@@ -17,7 +17,7 @@ def glomerulus_crops(items: Sequence[Mapping[str, Any]], margin_um: float = 50.0
         margin_um: tissue around the box, µm, as far as the slide reaches.
 
     Returns:
-        Items with "region" (level-0 pixels) and "slide", which names slide, number and class of the glomerulus.
+        Items with "region" (level-0 pixels) and "crop": number and class of the glomerulus.
     """
     crops = []
     for item in items:
@@ -28,8 +28,8 @@ def glomerulus_crops(items: Sequence[Mapping[str, Any]], margin_um: float = 50.0
                 if not 1 <= glomerulus.label <= len(CLASS_NAMES):
                     continue
                 region = _box(glomerulus.polygon.bounds, margin, frame)
-                name = f"{item['slide']}#{number} {CLASS_NAMES[glomerulus.label - 1]}"
-                crops.append({**item, "region": region, "slide": name})
+                name = f"{number} {CLASS_NAMES[glomerulus.label - 1]}"
+                crops.append({**item, "region": region, "crop": name})
     return crops
 
 

@@ -9,7 +9,8 @@ from bundle.geometry import Rect
 from bundle.phantom.default import default_slide
 
 SLIDE_SUFFIXES = frozenset(
-    ".svs .tif .tiff .ndpi .vms .vmu .scn .mrxs .svslide .bif .czi .dcm .qptiff .png .jpg .jpeg".split()
+    {".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm", ".qptiff"}
+    | {".png", ".jpg", ".jpeg"}
 )
 """Files of a folder that are taken for slides; a single file may have any name."""
 
@@ -46,9 +47,7 @@ def find_slides(
         raise SlideReadError(f"{path}: the folder holds no slide ({', '.join(sorted(SLIDE_SUFFIXES))})")
     stems = [p.stem for p in files]
     # Two scans may share a stem; then the suffix keeps their outputs apart.
-    return [
-        {"image": str(p), "name": p.stem if stems.count(p.stem) == 1 else p.name, **overrides} for p in files
-    ]
+    return [{"image": str(p), "name": p.stem if stems.count(p.stem) == 1 else p.name, **overrides} for p in files]
 
 
 def _overrides(mpp: float | None, region: Sequence[int] | None) -> dict[str, Any]:

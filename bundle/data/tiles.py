@@ -39,8 +39,8 @@ class TileDataset(Dataset):
 
     First a tile's stain is drawn, with a weight of (number of its items) ** (1 - `stain_balance`); then its class:
     background with `background_fraction`, else a glomerulus class with a weight of (number of its glomeruli) **
-    (1 - `class_balance`); then evenly a patient, then evenly one of the patient's glomeruli. Tile `i` of epoch `e` depends on (`seed`, `e`, `i`) alone, so that workers
-    and restarts change nothing.
+    (1 - `class_balance`); then evenly a patient, then evenly one of the patient's glomeruli.
+    Tile `i` of epoch `e` depends on (`seed`, `e`, `i`) alone, so that workers and restarts change nothing.
 
     Args:
         data: datalist items, see `bundle.data.datalist.read_datalist`.
@@ -129,7 +129,7 @@ class TileDataset(Dataset):
         return _weighted(counts, 1 - self.class_balance, random)
 
     def _corner(self, target: Target, slide: Slide, side: float, random: np.random.Generator) -> tuple[float, float]:
-        """Top-left corner of the tile, level-0 pixels; `side` in the same."""
+        """Top-left corner of the tile, level-0 pixels; `side` in the same. Tiles stay inside slides that hold them."""
         if target.centre is None:
             mask = _tissue(slide, self.tissue)
             rows, columns = np.nonzero(mask.mask)
@@ -139,7 +139,11 @@ class TileDataset(Dataset):
         else:
             shift = random.uniform(-self.jitter, self.jitter, 2) * side
             centre = (target.centre[0] + shift[0], target.centre[1] + shift[1])
-        return centre[0] - side / 2, centre[1] - side / 2
+        x, y = (
+            float(np.clip(middle - side / 2, min(0, length - side), max(0, length - side)))
+            for middle, length in zip(centre, (slide.size.width, slide.size.height), strict=True)
+        )
+        return x, y
 
 
 def _weighted(counts: Mapping[Key, int], exponent: float, random: np.random.Generator) -> Key:

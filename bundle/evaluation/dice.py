@@ -15,7 +15,7 @@ from bundle.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
 FOREGROUND = "glomerulus"
 """Name of the union of all classes."""
 
-DESCRIPTORS = ("slide", "patient", "stain")
+DESCRIPTORS = ("slide", "crop", "patient", "stain")
 """What a row of the table says of its image."""
 
 

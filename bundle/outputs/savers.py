@@ -53,7 +53,7 @@ class SaveOutputd(MapTransform):
 
 
 class SaveMaskd(SaveOutputd):
-    """mask.tif: tiled, pyramidal, uint8, the slide's own size; 0 background, 1 normal, 2 segmental, 3 global sclerosis."""
+    """mask.tif: tiled, pyramidal, uint8, of the slide's own size; 0 is background, 1 to 3 are the classes."""
 
     def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
         """Rasterize the polygons band by band, so that mask and polygons agree at every zoom."""

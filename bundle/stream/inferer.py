@@ -11,7 +11,7 @@ from tqdm import tqdm
 from bundle.slide import Slide
 from bundle.stream.merger import BandMerger
 from bundle.stream.prediction import ClassMap
-from bundle.stream.splitter import TileSplitter
+from bundle.stream.splitter import LocatedTile, TileSplitter
 
 
 def class_probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,9 @@ class SlideInferer(Inferer):
         self.progress = progress
 
     @torch.inference_mode()
-    def __call__(self, inputs: Slide, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> ClassMap:
+    def __call__(  # type: ignore[override]  # MONAI says Tensor; its own WSI splitters take file names
+        self, inputs: Slide, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> ClassMap:
         """Segment the slide `inputs`; `network` maps (B, 3, h, w) tiles to (B, C, h, w) logits."""
         grid = self.splitter.grid(inputs)
         selected = self.splitter.select(inputs)
@@ -72,9 +74,7 @@ class SlideInferer(Inferer):
                 bar.update(len(locations))
         return merger.finalize() if merger else ClassMap.empty(grid.size, grid.downsample)
 
-    def _batches(
-        self, tiles: Iterator[tuple[torch.Tensor, tuple[int, int]]]
-    ) -> Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]:
+    def _batches(self, tiles: Iterator[LocatedTile]) -> Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]:
         while batch := list(islice(tiles, self.batch_size)):
             images, locations = zip(*batch, strict=True)
             yield torch.cat(images), list(locations)

@@ -1,6 +1,7 @@
 """Blend overlapping tiles in a rolling band of rows; rows that no later tile touches leave as classes."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,10 +46,7 @@ class BandMerger(Merger):
         self.threshold = threshold
         height, width = self.cropped_shape[2:]
         self.output = ClassMap.empty(Size(width, height), downsample)
-        self._top = 0
-        self._sum: torch.Tensor | None = None
-        self._weight: torch.Tensor | None = None
-        self._tile_weight: torch.Tensor | None = None
+        self._band: _Band | None = None
 
     def aggregate(self, values: torch.Tensor, location: Sequence[int]) -> None:
         """Add the probabilities of one tile.
@@ -57,45 +55,36 @@ class BandMerger(Merger):
             values: (1, C, h, w), C = 2 (background, glomerulus) or 4 (background and the three classes).
             location: (row, column) of its top-left pixel at model resolution.
         """
+        if self._band is None:
+            self._band = self._start(values)
         row, column = location
-        _, channels, height, width = values.shape
-        if self._sum is None:
-            self._start(channels, height, width, values)
-        if row < self._top:
-            raise ValueError(f"tiles must come in row order: row {row} after row {self._top}")
-        self._advance(row)
-        assert self._sum is not None and self._weight is not None and self._tile_weight is not None
-        window = (slice(0, height), slice(column, column + width))
-        self._sum[:, *window] += values[0] * self._tile_weight
-        self._weight[window] += self._tile_weight
+        if row < self._band.top:
+            raise ValueError(f"tiles must come in row order: row {row} after row {self._band.top}")
+        self._advance(self._band, row)
+        self._band.add(values[0], column)
 
     def finalize(self) -> ClassMap:
         """Let the last rows go and return the map."""
         if not self.is_finalized:
-            if self._sum is not None:
-                self._advance(self._top + self._sum.shape[1])
+            if self._band is not None:
+                self._advance(self._band, self._band.top + self._band.weight.shape[0])
             self.is_finalized = True
         return self.output
 
-    def _start(self, channels: int, height: int, width: int, like: torch.Tensor) -> None:
-        device = self.device or like.device
-        self._tile_weight = compute_importance_map(
+    def _start(self, values: torch.Tensor) -> "_Band":
+        _, channels, height, width = values.shape
+        device = self.device or values.device
+        tile_weight = compute_importance_map(
             (height, width), mode=self.blend, sigma_scale=self.sigma_scale, device=device
         ).float()
-        self._sum = torch.zeros((channels, height, self.merged_shape[3]), device=device)
-        self._weight = torch.zeros((height, self.merged_shape[3]), device=device)
+        columns = self.merged_shape[3]
+        sums = torch.zeros((channels, height, columns), device=device)
+        return _Band(sums, torch.zeros((height, columns), device=device), tile_weight)
 
-    def _advance(self, row: int) -> None:
+    def _advance(self, band: "_Band", row: int) -> None:
         """Write the band's rows above `row` and move the band there."""
-        assert self._sum is not None and self._weight is not None
-        done = min(row - self._top, self._sum.shape[1])
-        if done > 0:
-            self._write(self._top, self._sum[:, :done] / self._weight[:done].clamp_min(1e-12))
-            for band in (self._sum, self._weight):
-                kept = band[..., done:, :].clone()
-                band.zero_()
-                band[..., : kept.shape[-2], :] = kept
-        self._top = row
+        if row > band.top:
+            self._write(band.top, band.leave(row))
 
     def _write(self, top: int, probabilities: torch.Tensor) -> None:
         height, width = self.cropped_shape[2:]
@@ -110,6 +99,33 @@ class BandMerger(Merger):
         self.output.confidence[rows] = _numpy((torch.where(is_glomerulus, best, 1 - foreground) * 255).round())[kept]
 
 
+@dataclass
+class _Band:
+    """The rows in work: weighted sums of probabilities (C, h, W), weights (h, W), the weight of a tile (h, w)."""
+
+    sums: torch.Tensor
+    weight: torch.Tensor
+    tile_weight: torch.Tensor
+    top: int = 0
+
+    def add(self, probabilities: torch.Tensor, column: int) -> None:
+        """Add a tile (C, h, w) whose first row is the band's."""
+        columns = slice(column, column + probabilities.shape[2])
+        self.sums[:, :, columns] += probabilities * self.tile_weight
+        self.weight[:, columns] += self.tile_weight
+
+    def leave(self, row: int) -> torch.Tensor:
+        """Mean probabilities (C, n, W) of the rows above `row`, which leave the band; the band then starts at `row`."""
+        done = min(row - self.top, self.weight.shape[0])
+        # A pixel that no tile covered has weight 0 and stays background.
+        mean = self.sums[:, :done] / self.weight[:done].clamp_min(1e-12)
+        for rows in (self.sums, self.weight):
+            kept = rows[..., done:, :].clone()
+            rows.zero_()
+            rows[..., : kept.shape[-2], :] = kept
+        self.top = row
+        return mean
+
+
 def _numpy(values: torch.Tensor) -> np.ndarray:
     return values.clamp(0, 255).to(torch.uint8).cpu().numpy()
-

@@ -11,6 +11,9 @@ from bundle.grid import Tile, TileGrid, Tiles
 from bundle.slide import Slide
 from bundle.tissue import TissueFinder
 
+LocatedTile = tuple[torch.Tensor, tuple[int, int]]
+"""A tile for the network and its (row, column) at model resolution."""
+
 
 class TileSplitter(Splitter):
     """MONAI `Splitter` of a slide: yields (tile, (row, column)) in row order.
@@ -63,7 +66,7 @@ class TileSplitter(Splitter):
         keep = self.tissue(slide).tiles(grid)
         return [tile for tile, kept in zip(grid, keep.ravel(), strict=True) if kept]
 
-    def __call__(self, inputs: Slide, selected: list[Tile] | None = None) -> Iterator[tuple[torch.Tensor, tuple[int, int]]]:
+    def __call__(self, inputs: Slide, selected: list[Tile] | None = None) -> Iterator[LocatedTile]:
         """Yield (tile, (row, column)); `selected` spares a second look for tissue.
 
         Raises:
@@ -84,7 +87,7 @@ class TileSplitter(Splitter):
                     future.cancel()
 
     @staticmethod
-    def _take(waiting: deque[tuple[Tile, Future[torch.Tensor]]]) -> tuple[torch.Tensor, tuple[int, int]]:
+    def _take(waiting: deque[tuple[Tile, Future[torch.Tensor]]]) -> LocatedTile:
         tile, future = waiting.popleft()
         return future.result(), (tile.y, tile.x)
 

@@ -19,10 +19,9 @@ class MaskedDiceCELoss(nn.Module):
         smooth: added to numerator and denominator of Dice, pixels.
     """
 
-    def __init__(
-        self, class_weights: list[float] | None = None, dice_weight: float = 1.0, smooth: float = 1.0
-    ) -> None:
+    def __init__(self, class_weights: list[float] | None = None, dice_weight: float = 1.0, smooth: float = 1.0) -> None:
         super().__init__()
+        self.class_weights: torch.Tensor | None
         self.register_buffer("class_weights", None if class_weights is None else torch.tensor(class_weights))
         self.dice_weight = dice_weight
         self.smooth = smooth

@@ -1,6 +1,8 @@
 """Paste cut-out glomeruli into tissue at physical scale: the rare class without rare slides."""
 
+from collections import defaultdict
 from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,9 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         self.colour_match = colour_match
         self.feather_px = feather_um / mpp
         self.crops = [_read_crop(item) for item in read_datalist(datalist, "training")] if datalist else []
-        self.by_class = {c: [i for i, crop in enumerate(self.crops) if crop[2] == c] for c in {c[2] for c in self.crops}}
+        self.by_class: dict[int, list[int]] = defaultdict(list)
+        for number, crop in enumerate(self.crops):
+            self.by_class[crop.label].append(number)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The sample with glomeruli pasted; label values are the crops' classes."""
@@ -75,50 +79,61 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
             choice = int(self.R.choice(self.by_class[classes[self.R.randint(len(classes))]]))
             if choice not in used:  # never two copies of one glomerulus in a tile
                 used.add(choice)
-                image, label = self._paste(image, label, *self.crops[choice])
+                image, label = self._paste(image, label, self.crops[choice])
         sample[image_key], sample[label_key] = np.moveaxis(image, 2, 0), label[None]
         return sample
 
-    def _paste(self, image: NDArray, label: NDArray, crop: NDArray, mask: NDArray, index: int) -> tuple[NDArray, NDArray]:
+    def _paste(self, image: NDArray, label: NDArray, crop: "_Crop") -> tuple[NDArray, NDArray]:
+        """Image and label with `crop` at the first random place of tissue that holds no glomerulus, if there is one."""
         height, width = label.shape
-        low, high = self.diameter_um[CLASS_NAMES[index - 1]]
-        wanted_px = self.R.uniform(low, high) / self.mpp
-        scale = wanted_px / np.sqrt(4 * mask.sum() / np.pi)
+        mask = crop.mask.astype(np.uint8)
+        low, high = self.diameter_um[CLASS_NAMES[crop.label - 1]]
+        scale = self.R.uniform(low, high) / self.mpp / np.sqrt(4 * mask.sum() / np.pi)
         tissue = image.min(axis=2) < GLASS
         angle, flip = self.R.uniform(0, 360), self.R.rand() < 0.5
         for _ in range(TRIES):
             centre = self.R.uniform(0, width), self.R.uniform(0, height)
             matrix = _similarity(mask.shape, centre, scale, angle, flip)
-            placed = cv2.warpAffine(mask.astype(np.uint8), matrix, (width, height), flags=cv2.INTER_LINEAR) > 0
+            placed = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR) > 0
             near = cv2.dilate(placed.astype(np.uint8), np.ones((5, 5))) > 0
             if placed.any() and not label[near].any() and tissue[near].mean() > LEAST_TISSUE:
                 break
         else:
             return image, label
-        small = crop if scale >= 0.5 else cv2.GaussianBlur(crop, (0, 0), 0.4 / scale)
-        colours = cv2.warpAffine(small, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        colours = self._match(colours, placed, image)
+        # Warping does not average what it shrinks.
+        rgb = crop.rgb if scale >= 0.5 else cv2.GaussianBlur(crop.rgb, (0, 0), 0.4 / scale)
+        warped = cv2.warpAffine(rgb, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        colours = self._match(warped, placed, image)
         distance = cv2.distanceTransform((~placed).astype(np.uint8), cv2.DIST_L2, 3)
         alpha = np.clip(1 - distance / max(self.feather_px, 1e-3), 0, 1)[..., None]
         inside = cv2.warpAffine(np.ones(mask.shape, np.uint8), matrix, (width, height)) > 0
         alpha = alpha * (inside | placed)[..., None]
         blended = (image * (1 - alpha) + colours * alpha).round().astype(np.uint8)
-        return blended, np.where(placed, index, label).astype(np.uint8)
+        return blended, np.where(placed, crop.label, label).astype(np.uint8)
 
     def _match(self, colours: NDArray, placed: NDArray, image: NDArray) -> NDArray:
         """Move the crop's mean colour towards the tile's tissue."""
-        shift = (image[image.min(axis=2) < GLASS].mean(0) - colours[placed].mean(0)) * self.R.uniform(0, self.colour_match)
+        tissue = image[image.min(axis=2) < GLASS].mean(0)
+        shift = (tissue - colours[placed].mean(0)) * self.R.uniform(0, self.colour_match)
         return np.clip(colours + shift, 0, 255)
 
 
-def _read_crop(item: Mapping[str, Any]) -> tuple[NDArray, NDArray, int]:
-    """Image (H, W, 3), mask (H, W) and class of a crop's glomerulus."""
+@dataclass(frozen=True)
+class _Crop:
+    """A cut-out glomerulus: uint8 (H, W, 3), bool (H, W), class index."""
+
+    rgb: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    label: int
+
+
+def _read_crop(item: Mapping[str, Any]) -> _Crop:
     with open_slide(item["image"], mpp=item.get("mpp")) as slide:
         image = slide.read(0, 0, 0, slide.size.width, slide.size.height)
         label = load_annotation(item, slide.size, slide.mpp).rasterize(0, 0, slide.size.width, slide.size.height, 1.0)
     values = label[label != BACKGROUND_INDEX]
     index = int(np.bincount(values).argmax())
-    return image, label == index, index
+    return _Crop(image, label == index, index)
 
 
 def _similarity(shape: tuple[int, int], centre: tuple[float, float], scale: float, angle: float, flip: bool) -> NDArray:

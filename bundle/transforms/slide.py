@@ -54,7 +54,8 @@ class ReadSlided(MapTransform):
             slide = item[key]
             downsample = self.mpp / slide.require_mpp()
             size = size_at(slide.size, downsample)
-            rgb = slide.read_downsampled(0, 0, size.width, size.height, downsample)
+            with slide:
+                rgb = slide.read_downsampled(0, 0, size.width, size.height, downsample)
             item |= {key: rgb.transpose(2, 0, 1), "name": slide.path.stem, "mpp": self.mpp}
         return item
 
@@ -75,7 +76,7 @@ class RasterizeLabeld(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The item with its label as an array."""
-        item = dict(data)
+        item: dict[Any, Any] = dict(data)
         slide = item[self.slide_key]
         downsample = self.tiles.downsample(slide.mpp)
         size = size_at(slide.size, downsample)
@@ -84,6 +85,16 @@ class RasterizeLabeld(MapTransform):
                 0, 0, size.width, size.height, downsample
             )
         return item
+
+
+class CloseSlided(MapTransform):
+    """Close the open slide: the last step of a slide's way."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item, its slides closed."""
+        for key in self.key_iterator(dict(data)):
+            data[key].close()
+        return dict(data)
 
 
 class ClassIndicesd(MapTransform):
