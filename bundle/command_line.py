@@ -3,13 +3,14 @@
 import difflib
 import hashlib
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
-from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser
+import fire
+from monai.bundle import ConfigParser, ReferenceResolver
+from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
 from bundle.errors import BundleError, ConfigError
@@ -28,28 +29,57 @@ def begin_run(arguments: Sequence[str] | None = None) -> None:
             checked.
 
     Raises:
-        ConfigError: an override's top-level id is not in the config files.
+        ConfigError: see `check_overrides`.
     """
     sys.excepthook = _one_line
     check_overrides(sys.argv[1:] if arguments is None else arguments)
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
-    """Raise `ConfigError` for an override such as `--devcie` whose top-level id no config file defines.
+    """Refuse an override such as `--devcie cpu`, which no config file defines, or `--progress off`, no True or False.
 
-    MONAI adds unknown top-level ids silently; an unknown nested id is its own `KeyError`.
+    MONAI would add the one silently and take the other, a text, for true.
+
+    Raises:
+        ConfigError: names the override and what it might have been.
     """
     given = _options(arguments)
     files = _config_files(given)
     if not files:
         return
-    known = set(ConfigParser.load_config_files(files)) | RUNNER_ARGUMENTS
-    for name in given:
-        top = re.split(r"#|::", name)[0]
-        if top not in known:
-            close = difflib.get_close_matches(top, known, 1)
-            hint = f"; did you mean --{close[0]}?" if close else ""
-            raise ConfigError(f"--{name}: no such setting in {', '.join(files)}{hint}")
+    config = ConfigParser(ConfigParser.load_config_files(files))
+    where = ", ".join(files)
+    for name in given.keys() - RUNNER_ARGUMENTS:
+        _check_exists(name, config, where)
+        _check_kind(name, given[name], config.get(name), where)
+
+
+def _check_exists(name: str, config: ConfigParser, where: str) -> None:
+    """Every step of `a#b#c` exists; only a component's argument (beside `_target_`) may be new."""
+    parent = config.get()
+    steps = ReferenceResolver.normalize_id(name).split(ID_SEP_KEY)
+    for step in steps:
+        if not isinstance(parent, dict) or "_target_" in parent:
+            return
+        if step not in parent:
+            close = difflib.get_close_matches(step, list(parent), 1)
+            hint = f"; did you mean --{name.replace(step, close[0])}?" if close else ""
+            raise ConfigError(f"--{name}: no such setting in {where}{hint}")
+        parent = parent[step]
+
+
+def _check_kind(name: str, value: object, default: object, where: str) -> None:
+    """A number stays a number and a switch a switch; texts that are expressions or references are left alone."""
+    if isinstance(value, str) and value.startswith(("$", "@", "%")):
+        return
+    if isinstance(default, bool):
+        good, wanted = isinstance(value, bool), "True or False"
+    elif isinstance(default, int | float):
+        good, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
+    else:
+        return
+    if not good:
+        raise ConfigError(f"--{name} {value}: must be {wanted}, as in {where}")
 
 
 def config_fingerprint() -> str | None:
@@ -59,28 +89,24 @@ def config_fingerprint() -> str | None:
     if not files:
         return None
     overrides = {name: value for name, value in options.items() if name != "config_file"}
-    text = json.dumps([ConfigParser.load_config_files(files), overrides], sort_keys=True)
+    text = json.dumps([ConfigParser.load_config_files(files), overrides], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _config_files(options: Mapping[str, str]) -> list[str]:
-    """The files in `--config_file a.yaml` or `--config_file "['a.yaml','b.yaml']"`, read as MONAI's runner does."""
-    if "config_file" not in options:
-        return []
-    return [str(file) for file in ensure_tuple(DefaultParseValue(options["config_file"]))]
+def _config_files(options: Mapping[str, Any]) -> list[str]:
+    """The files in `--config_file a.yaml` or `--config_file "['a.yaml','b.yaml']"`."""
+    return [str(file) for file in ensure_tuple(options.get("config_file", ()))]
 
 
-def _options(arguments: Sequence[str]) -> dict[str, str]:
-    """Options and their values, written as `--name value` or `--name=value`."""
-    options: dict[str, str] = {}
-    name = None
-    for argument in arguments:
-        if argument.startswith("--") and len(argument) > 2:
-            name, _, value = argument[2:].partition("=")
-            options[name] = value
-        elif name is not None:
-            options[name] = f"{options[name]} {argument}".strip()
-    return options
+def _options(arguments: Sequence[str]) -> dict[str, Any]:
+    """Options and their values as MONAI's runner gets them, by Fire, which it uses too."""
+    if not any("config_file" in argument for argument in arguments):
+        return {}
+
+    def options(*_: Any, **given: Any) -> dict[str, Any]:
+        return given
+
+    return dict(fire.Fire(options, command=list(arguments), serialize=lambda _: None))
 
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -91,4 +117,6 @@ def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackT
     if cause is None:
         sys.__excepthook__(kind, error, trace)
     else:
-        print(f"error: {' '.join(str(cause).split())}", file=sys.stderr)
+        # A data loader's worker hands its traceback over as text, whose last line is "bundle.errors.KIND: message".
+        message = str(cause).rpartition(f"{type(cause).__name__}: ")[2]
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)

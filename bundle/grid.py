@@ -125,6 +125,8 @@ class PixelTiles:
     tile_px: int
 
     def __post_init__(self) -> None:
+        if self.tile_level0_px < 1:
+            raise ConfigError(f"tiles: tile_level0_px must be at least 1, not {self.tile_level0_px}")
         _check_tile(self.tile_px, self.overlap_px)
 
     @property

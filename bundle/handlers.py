@@ -1,6 +1,7 @@
 """Ignite handlers that the configs name: atomic checkpoints, resumption, tables."""
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -11,26 +12,34 @@ from ignite.handlers.tqdm_logger import ProgressBar as IgniteProgressBar
 
 from bundle.atomic import atomic_path
 from bundle.data.tiles import TileDataset
+from bundle.errors import WeightsError
 from bundle.evaluation.dice import ClassDice
-from bundle.evaluation.tables import write_tables
+from bundle.evaluation.tables import one_line, write_tables
 from bundle.weights import load_weights, read_checkpoint
 
 logger = logging.getLogger(__name__)
 
 
 class EpochSeed:
-    """Tells the tile dataset which epoch it draws, so that a resumed run draws what an unbroken one would."""
+    """Makes an epoch's random numbers depend on seed and epoch alone: a resumed run draws what an unbroken one would.
+
+    The tile dataset is told the epoch; torch, whose numbers dropout takes, is seeded with it.
+    """
 
     def __init__(self, dataset: TileDataset) -> None:
         self.dataset = dataset
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.dataset.set_epoch(engine.state.epoch))
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+
+    def _start(self, engine: Engine) -> None:
+        self.dataset.set_epoch(engine.state.epoch)
+        torch.manual_seed(self.dataset.seed + engine.state.epoch)
 
 
 class EpochLoss:
-    """Logs the mean training loss of each epoch in one line."""
+    """Logs the mean training loss of each epoch in one line, and makes it the metric "epoch_loss"."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []
@@ -46,17 +55,27 @@ class EpochLoss:
 
     def _log(self, engine: Engine) -> None:
         mean = sum(self.losses) / max(len(self.losses), 1)
-        engine.state.metrics["train_loss"] = mean
+        engine.state.metrics["epoch_loss"] = mean
         logger.info("epoch %d/%d: mean training loss %.4f", engine.state.epoch, engine.state.max_epochs, mean)
 
 
 class ProgressBar:
-    """A progress bar over the iterations of an epoch, with the loss (ignite's)."""
+    """A progress bar over the iterations of an epoch (ignite's), with the loss where there is one.
+
+    Args:
+        desc: word before the bar.
+    """
+
+    def __init__(self, desc: str = "epoch") -> None:
+        self.desc = desc
 
     def attach(self, engine: Engine) -> None:
-        """Attach to the trainer."""
-        bar = IgniteProgressBar(desc="epoch")
-        bar.attach(engine, output_transform=lambda output: {"loss": float(output[0]["loss"])})
+        """Attach to a trainer or evaluator."""
+        IgniteProgressBar(desc=self.desc).attach(engine, output_transform=self._loss)
+
+    @staticmethod
+    def _loss(output: Any) -> dict[str, float]:
+        return {"loss": float(output[0]["loss"])} if isinstance(output, list) else {}
 
 
 class BestModel:
@@ -83,6 +102,8 @@ class BestModel:
     def __call__(self, engine: Engine) -> None:
         """Save when the metric has risen; NaN never counts as a rise."""
         value = float(engine.state.metrics[self.metric])
+        if math.isnan(value):
+            logger.warning("%s is not a number: no validation slide has a glomerulus; nothing saved", self.metric)
         if value > self.best:
             self.best = value
             _save(self.network.state_dict(), self.path)
@@ -101,7 +122,7 @@ class TrainingState:
     """Saves everything that training needs after each epoch, atomically, and goes on from there when it restarts.
 
     Args:
-        objects: what to save, by name: each has `state_dict` and `load_state_dict`; the trainer itself is added.
+        objects: what to save, by name: each has `state_dict` and `load_state_dict`; epoch and iteration are added.
         path: file of the state; where it exists, training resumes from it.
     """
 
@@ -119,16 +140,27 @@ class TrainingState:
         if not self.path.exists():
             return
         state = read_checkpoint(self.path)
-        for name, thing in self.objects.items():
-            thing.load_state_dict(state[name])
+        for name, thing in self._all(engine).items():
+            try:
+                thing.load_state_dict(state[name])
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise WeightsError(
+                    f"{self.path}: the state of another training, its {name} does not fit; "
+                    f"choose another --output_dir, or delete the file to start anew"
+                ) from error
         engine.state.epoch = state["epoch"]
         engine.state.iteration = state["iteration"]
         logger.info("resumed %s after epoch %d", self.path, state["epoch"])
 
     def save(self, engine: Engine) -> None:
         """Save the state of the epoch that has ended."""
-        state = {name: thing.state_dict() for name, thing in self.objects.items()}
+        state = {name: thing.state_dict() for name, thing in self._all(engine).items()}
         _save(state | {"epoch": engine.state.epoch, "iteration": engine.state.iteration}, self.path)
+
+    def _all(self, engine: Engine) -> dict[str, Any]:
+        """The objects and, in mixed precision, the trainer's gradient scaler."""
+        scaler = getattr(engine, "scaler", None)
+        return self.objects if scaler is None else self.objects | {"scaler": scaler}
 
 
 class WeightsLoader:
@@ -141,11 +173,17 @@ class WeightsLoader:
     def attach(self, engine: Engine) -> None:
         """Attach to a trainer or evaluator; does nothing without a path."""
         if self.path is not None:
-            engine.add_event_handler(Events.STARTED, lambda: load_weights(self.network, self.path))
+            engine.add_event_handler(Events.STARTED, load_weights, self.network, self.path)
 
 
 class DiceTables:
-    """Writes the tables of a `ClassDice` when the evaluator has finished."""
+    """Writes the tables of a `ClassDice` when the evaluator has finished, and logs the means in one line.
+
+    Args:
+        metric: the metric, attached to the same evaluator.
+        output_dir: folder of the tables.
+        title: heading of the Markdown table.
+    """
 
     def __init__(self, metric: ClassDice, output_dir: Path | str, title: str = "Dice per class") -> None:
         self.metric = metric
@@ -154,11 +192,18 @@ class DiceTables:
 
     def attach(self, engine: Engine) -> None:
         """Attach to the evaluator."""
-        engine.add_event_handler(
-            Events.COMPLETED, lambda: write_tables(self.metric.frame(), self.output_dir, self.title)
-        )
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        frame = self.metric.frame()
+        write_tables(frame, self.output_dir, self.title)
+        logger.info("%s: %s; tables in %s", self.title, one_line(frame), self.output_dir)
 
 
 def _save(state: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    # A file object: torch writes the name of a path into the file, and equal weights should be equal files.
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # a full disk, in torch's words
+            raise OSError(f"torch.save: {str(error).splitlines()[0]}") from error

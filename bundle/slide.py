@@ -216,6 +216,11 @@ class Slide:
     def __exit__(self, *failure: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # A cache of open slides (training tiles) lets them go without closing them.
+        if getattr(self, "_reader", None) is not None:
+            self.close()
+
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return _reopen, (self.path, *self._override)
 

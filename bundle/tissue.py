@@ -71,7 +71,7 @@ class TissueFinder:
         # A small region keeps enough pixels to tell tissue from glass.
         mpp = max(slide.mpp, min(self.mpp, slide.mpp * min(slide.size.width, slide.size.height) / 16))
         downsample = mpp / slide.mpp
-        density = self._density(slide, size_at(slide.size, downsample), mpp)
+        density = self._density(slide, size_at(slide.size, downsample), downsample)
         mask = ndimage.binary_opening(density > self.min_density) | (density > 3 * self.min_density)
         labels, count = ndimage.label(mask)
         areas_um2 = np.bincount(labels.ravel(), minlength=count + 1) * mpp**2
@@ -82,15 +82,16 @@ class TissueFinder:
             mask = ndimage.binary_dilation(mask, iterations=margin_px)
         return TissueMask(mask, downsample)
 
-    def _density(self, slide: Slide, size: Size, mpp: float) -> NDArray[np.float32]:
-        """Optical density of the darkest channel, shape (H, W) at `mpp`; 0 where nothing was scanned."""
+    def _density(self, slide: Slide, size: Size, downsample: float) -> NDArray[np.float32]:
+        """Optical density of the darkest channel, shape (H, W) of `size`; 0 where nothing was scanned."""
         density = np.zeros((size.height, size.width), np.float32)
-        downsample = mpp / slide.require_mpp()
-        rows = max(1, int(MAX_STRIP_PX / (slide.size.width * downsample)))
-        for top in range(0, size.height, rows):
-            height = min(rows, size.height - top)
-            rgb = slide.read_region(0, top * downsample, size.width, height, mpp)
-            darkest = np.maximum(rgb.min(axis=2), 1).astype(np.float32)
-            unscanned = rgb.max(axis=2) <= self.black
-            density[top : top + height] = np.where(unscanned, 0, np.log10(255 / darkest))
+        unscanned = np.zeros(density.shape, bool)
+        strip = max(1, int(MAX_STRIP_PX / (slide.size.width * downsample)))
+        for top in range(0, size.height, strip):
+            rows = slice(top, min(top + strip, size.height))
+            rgb = slide.read_downsampled(0, top * downsample, size.width, rows.stop - top, downsample)
+            density[rows] = np.log10(255 / np.maximum(rgb.min(axis=2), 1).astype(np.float32))
+            unscanned[rows] = rgb.max(axis=2) <= self.black
+        # A pixel at the scan's border is a mixture of black and glass, as dark as tissue.
+        density[ndimage.binary_dilation(unscanned, np.ones((3, 3)))] = 0
         return density

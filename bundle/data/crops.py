@@ -9,7 +9,7 @@ from bundle.geometry import Rect
 from bundle.slide import open_slide
 
 
-def glomerulus_crops(items: Sequence[Mapping[str, Any]], margin_um: float = 50.0) -> list[dict[str, Any]]:
+def glomerulus_crops(items: Sequence[Mapping[str, Any]], margin_um: float = 150.0) -> list[dict[str, Any]]:
     """One item for each annotated glomerulus of `items`: its bounding box with a margin, as a "region" of its slide.
 
     Args:

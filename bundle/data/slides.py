@@ -39,7 +39,7 @@ def find_slides(
         return [{"image": str(default_slide(default_dir)), "name": "", **overrides}]
     path = Path(path)
     if not path.exists():
-        raise SlideReadError(f"{path}: no such slide file or folder; check --slide")
+        raise SlideReadError(f"{path}: no such slide file or folder; check the path")
     if path.is_file() or _is_dicom(path):
         return [{"image": str(path), "name": "", **overrides}]
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in SLIDE_SUFFIXES and not p.name.startswith("."))

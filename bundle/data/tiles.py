@@ -85,6 +85,12 @@ class TileDataset(Dataset):
         self.seed = seed
         self.epoch = 0
         self.targets = _targets(self.data)
+        if not self.targets:
+            raise DatalistError(
+                f"{self.data[0]['label']}: no annotation of the training split has a glomerulus of a known class, and "
+                f"all are incomplete; nothing can be drawn"
+            )
+        self.items_by_stain = Counter(item["stain"] for item in self.data if item["stain"] in self.targets)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose tiles the next pass draws."""
@@ -102,7 +108,7 @@ class TileDataset(Dataset):
         slide = _open(item)
         downsample = self.tiles.downsample(slide.mpp)
         side = self.tiles.tile_px
-        x, y = self._corner(target, slide, side * downsample, random)
+        x, y = _corner(self._centre(target, side * downsample, random), slide, side * downsample)
         image = slide.read_downsampled(x, y, side, side, downsample).transpose(2, 0, 1)
         label = _annotation(item).rasterize(x, y, side, side, downsample)[None]
         sample = {"image": image, "label": label, "stain": item["stain"]}
@@ -113,8 +119,7 @@ class TileDataset(Dataset):
         return self.transform(sample)
 
     def _draw(self, random: np.random.Generator) -> Target:
-        items = Counter(item["stain"] for item in self.data if item["stain"] in self.targets)
-        by_class = self.targets[_weighted(items, 1 - self.stain_balance, random)]
+        by_class = self.targets[_weighted(self.items_by_stain, 1 - self.stain_balance, random)]
         patients = by_class[self._draw_class(by_class, random)]
         names = sorted(patients)
         choice = patients[names[random.integers(len(names))]]
@@ -128,22 +133,27 @@ class TileDataset(Dataset):
         counts = {c: sum(map(len, by_class[c].values())) for c in classes}
         return _weighted(counts, 1 - self.class_balance, random)
 
-    def _corner(self, target: Target, slide: Slide, side: float, random: np.random.Generator) -> tuple[float, float]:
-        """Top-left corner of the tile, level-0 pixels; `side` in the same. Tiles stay inside slides that hold them."""
-        if target.centre is None:
-            mask = _tissue(slide, self.tissue)
-            rows, columns = np.nonzero(mask.mask)
-            place = random.integers(len(rows)) if len(rows) else 0
-            row, column = (rows[place], columns[place]) if len(rows) else (0, 0)
-            centre = ((column + random.random()) * mask.downsample, (row + random.random()) * mask.downsample)
-        else:
+    def _centre(self, target: Target, side: float, random: np.random.Generator) -> tuple[float, float]:
+        """Centre (x, y) of a tile of `side` at `target`, all in level-0 pixels."""
+        if target.centre is not None:
             shift = random.uniform(-self.jitter, self.jitter, 2) * side
-            centre = (target.centre[0] + shift[0], target.centre[1] + shift[1])
-        x, y = (
-            float(np.clip(middle - side / 2, min(0, length - side), max(0, length - side)))
-            for middle, length in zip(centre, (slide.size.width, slide.size.height), strict=True)
-        )
-        return x, y
+            return target.centre[0] + shift[0], target.centre[1] + shift[1]
+        tissue = _tissue(self.data[target.item], self.tissue)
+        rows, columns = np.nonzero(tissue.mask)
+        if not len(rows):
+            return 0.0, 0.0
+        place = random.integers(len(rows))
+        x, y = columns[place] + random.random(), rows[place] + random.random()
+        return x * tissue.downsample, y * tissue.downsample
+
+
+def _corner(centre: tuple[float, float], slide: Slide, side: float) -> tuple[float, float]:
+    """Top-left corner (x, y) of the tile, level-0 pixels: tiles stay inside a slide that holds them."""
+    x, y = (
+        float(np.clip(middle - side / 2, min(0, length - side), max(0, length - side)))
+        for middle, length in zip(centre, (slide.size.width, slide.size.height), strict=True)
+    )
+    return x, y
 
 
 def _weighted(counts: Mapping[Key, int], exponent: float, random: np.random.Generator) -> Key:
@@ -191,6 +201,10 @@ def _annotation(item: Mapping[str, Any]) -> Annotation:
     return _annotation_cached(_Key(item))
 
 
+def _tissue(item: Mapping[str, Any], finder: TissueFinder) -> TissueMask:
+    return _tissue_cached(_Key(item), finder)
+
+
 @lru_cache(maxsize=64)
 def _open_cached(key: _Key) -> Slide:
     return open_slide(key.item["image"], mpp=key.item.get("mpp"), region=key.item.get("region"))
@@ -203,5 +217,5 @@ def _annotation_cached(key: _Key) -> Annotation:
 
 
 @lru_cache(maxsize=256)
-def _tissue(slide: Slide, finder: TissueFinder) -> TissueMask:
-    return finder(slide)
+def _tissue_cached(key: _Key, finder: TissueFinder) -> TissueMask:
+    return finder(_open(key.item))

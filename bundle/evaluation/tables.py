@@ -34,12 +34,22 @@ def summarise(frame: pd.DataFrame, by: str) -> pd.DataFrame:
 
 def markdown(summary: pd.DataFrame, by: str) -> str:
     """A summary as a Markdown table: "mean ± std (n)" per class."""
+    return pd.concat([summary[[by, "images"]], _cells(summary)], axis=1).to_markdown(index=False)
+
+
+def one_line(frame: pd.DataFrame) -> str:
+    """The last row of the summaries, ALL, for a log: "glomerulus 0.921 ± 0.030 (5), normal n/a (0), ..."."""
+    overall = _cells(summarise(frame, "stain")).iloc[-1]
+    return ", ".join(f"{name} {cell}" for name, cell in overall.items())
+
+
+def _cells(summary: pd.DataFrame) -> pd.DataFrame:
+    """Text per row of a summary and Dice."""
     names = [c.removeprefix("dice_").removesuffix("_mean") for c in summary if c.endswith("_mean")]
-    table = summary[[by, "images"]].copy()
-    for name in names:
-        columns = [f"dice_{name}_{part}" for part in ("mean", "std", "n")]
-        table[name.replace("_", " ")] = [_cell(*values) for values in summary[columns].itertuples(index=False)]
-    return table.to_markdown(index=False)
+    parts = {name: summary[[f"dice_{name}_{part}" for part in ("mean", "std", "n")]] for name in names}
+    return pd.DataFrame(
+        {name.replace("_", " "): [_cell(*row) for row in part.itertuples(index=False)] for name, part in parts.items()}
+    )
 
 
 def _cell(mean: float, std: float, n: int) -> str:

@@ -20,8 +20,8 @@ from bundle.data.annotations import Annotation, Glomerulus
 from bundle.geometry import Size
 from bundle.stream.prediction import ClassMap
 
-HALF = 127.5
-"""Probability 1/2 in a plane of 0 to 255: outlines run where it is crossed, between the pixels."""
+BLOCK_PX = 32
+"""Objects are looked for in blocks of this side first, so that no array of labels covers the whole slide."""
 
 AREA = "Area µm^2"
 PROBABILITY = "Probability"
@@ -32,10 +32,12 @@ PROBABILITY = "Probability"
 class GlomerulusFinder:
     """Turns connected pixels of glomerulus into objects.
 
+    Pixels that touch, by a side or a corner, are one object, so two glomeruli without a pixel between them are one.
     An object has the class that most of its pixels have. Holes are filled: a capillary lumen belongs to its glomerulus.
+    The outline runs where the probability crosses the map's threshold, between the pixels.
 
     Attributes:
-        min_area_um2: smaller objects are dropped, µm²; without a known resolution nothing is dropped.
+        min_area_um2: objects of fewer pixels are dropped, µm²; without a known resolution nothing is dropped.
         simplify: outlines may move by this part of a model pixel; 0 keeps every vertex.
     """
 
@@ -47,24 +49,23 @@ class GlomerulusFinder:
 
         `prediction.classes` is rewritten to agree: an object has one class, a dropped object is background.
         """
-        found = (self._glomerulus(prediction, *component, size, mpp) for component in _components(prediction.classes))
+        found = (self._glomerulus(prediction, *component, size, mpp) for component in _objects(prediction.classes))
         return Annotation(tuple(g for g in found if g is not None))
 
     def _glomerulus(
         self, prediction: ClassMap, window: tuple[slice, slice], inside: NDArray, size: Size, mpp: float | None
     ) -> Glomerulus | None:
         classes = prediction.classes[window]
-        votes = np.bincount(classes[inside], minlength=NUM_CLASSES)
-        label = int(votes[1:].argmax()) + 1
-        filled = ndimage.binary_fill_holes(inside)
-        area_um2 = filled.sum() * (prediction.downsample * mpp) ** 2 if mpp else np.inf
-        polygon = self._outline(prediction, window, filled, size) if area_um2 >= self.min_area_um2 else None
+        area_um2 = inside.sum() * (prediction.downsample * mpp) ** 2 if mpp else np.inf
+        polygon = self._outline(prediction, window, inside, size) if area_um2 >= self.min_area_um2 else None
         if polygon is None:
             classes[inside] = 0
             return None
+        votes = np.bincount(classes[inside], minlength=NUM_CLASSES)
+        label = int(votes[1:].argmax()) + 1
         probability = float(prediction.confidence[window][inside & (classes == label)].mean() / 255)
-        foreground = float(prediction.foreground[window][inside].mean() / 255)
-        classes[filled] = label
+        foreground = float(prediction.foreground[window][inside & (classes > 0)].mean() / 255)
+        classes[inside] = label
         measurements = {PROBABILITY: round(probability, 4), "Glomerulus probability": round(foreground, 4)}
         if mpp:
             measurements[AREA] = round(polygon.area * mpp**2, 1)
@@ -75,19 +76,26 @@ class GlomerulusFinder:
         return Glomerulus(polygon, label, name, str(identity), properties)
 
     def _outline(
-        self, prediction: ClassMap, window: tuple[slice, slice], filled: NDArray, size: Size
+        self, prediction: ClassMap, window: tuple[slice, slice], inside: NDArray, size: Size
     ) -> Polygon | MultiPolygon | None:
-        """The object's outline where the probability crosses 1/2, level-0 pixels; `None` if nothing is left."""
-        # Neighbours' pixels are pushed below 1/2 and the object's own above it: the outline then parts exactly them.
+        """The object's outline where the probability crosses the threshold, level-0 pixels; `None` if nothing is left.
+
+        Where the slide cuts the object the outline follows the slide's edge.
+        """
+        level = 255 * prediction.threshold
+        # Neighbours' pixels are pushed below the level and the object's own above it: the outline parts exactly them.
         plane = prediction.foreground[window].astype(np.float32)
-        plane = np.where(filled, np.maximum(plane, HALF + 0.5), np.minimum(plane, HALF - 0.5))
-        rings = [ring for ring in find_contours(np.pad(plane, 1), HALF) if len(ring) >= 4]
-        origin = np.array([window[1].start, window[0].start]) - 1 + 0.5
+        plane = np.where(inside, np.maximum(plane, level + 0.5), np.minimum(plane, level - 0.5))
+        # Repeated past the slide's edge, then closed out there: the cut below leaves the edge itself.
+        plane = np.pad(np.pad(plane, 1, mode="edge"), 1, constant_values=level - 0.5)
+        rings = [ring for ring in find_contours(plane, level) if len(ring) >= 4]
+        origin = np.array([window[1].start, window[0].start]) - 2 + 0.5
         outline = shapely.union_all([Polygon(ring[:, ::-1] + origin) for ring in rings])
         if self.simplify:
             outline = outline.simplify(self.simplify)
         outline = shapely.transform(outline, lambda points: points * prediction.downsample)
-        outline = shapely.make_valid(outline).intersection(shapely.box(0, 0, size.width, size.height))
+        outline = shapely.make_valid(outline, method="structure", keep_collapsed=False)
+        outline = outline.intersection(shapely.box(0, 0, size.width, size.height))
         parts = [part for part in shapely.get_parts(outline) if isinstance(part, Polygon) and part.area > 0]
         if not parts:
             return None
@@ -118,14 +126,37 @@ class FindGlomerulid(MapTransform):
         return item
 
 
-def _components(classes: NDArray[np.uint8]) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
-    """Window and mask of each 8-connected object, one pixel of margin included where the image has it."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((classes > 0).astype(np.uint8), connectivity=8)
-    height, width = classes.shape
-    for index in range(1, count):
-        x, y, w, h = (int(v) for v in stats[index, :4])
-        window = (slice(max(y - 1, 0), min(y + h + 1, height)), slice(max(x - 1, 0), min(x + w + 1, width)))
-        yield window, labels[window] == index
+def _objects(classes: NDArray[np.uint8]) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
+    """Window and mask of each 8-connected object, holes filled, in a margin of one pixel where the image has it."""
+    blocks = _has_objects(classes)
+    # A hole too large for one block is filled here, so that what lies in it is found as part of its object.
+    _, groups = cv2.connectedComponents(ndimage.binary_fill_holes(blocks).astype(np.uint8), connectivity=8)
+    for group, place in enumerate(ndimage.find_objects(groups), start=1):
+        rows, columns = (slice(s.start * BLOCK_PX, s.stop * BLOCK_PX) for s in place)
+        own = np.kron(groups[place] == group, np.ones((BLOCK_PX, BLOCK_PX), bool))
+        pixels = classes[rows, columns] > 0
+        filled = ndimage.binary_fill_holes(pixels & own[: pixels.shape[0], : pixels.shape[1]])
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(filled.astype(np.uint8), connectivity=8)
+        for index in range(1, count):
+            x, y, width, height = (int(v) for v in stats[index, :4])
+            inside = np.s_[y : y + height, x : x + width]
+            yield _with_margin(classes.shape, rows.start + y, columns.start + x, labels[inside] == index)
+
+
+def _has_objects(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which blocks of `BLOCK_PX` hold any object."""
+    rows, columns = (np.arange(0, length, BLOCK_PX) for length in classes.shape)
+    return np.maximum.reduceat(np.maximum.reduceat(classes, rows, axis=0), columns, axis=1) > 0
+
+
+def _with_margin(
+    shape: tuple[int, ...], top: int, left: int, inside: NDArray[np.bool_]
+) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """The object's window one pixel wider, cut to the image, and its mask there."""
+    bottom, right = top + inside.shape[0], left + inside.shape[1]
+    window = (slice(max(top - 1, 0), min(bottom + 1, shape[0])), slice(max(left - 1, 0), min(right + 1, shape[1])))
+    missing = [(top - window[0].start, window[0].stop - bottom), (left - window[1].start, window[1].stop - right)]
+    return window, np.pad(inside, missing)
 
 
 def count_by_class(annotation: Annotation) -> dict[str, int]:

@@ -145,7 +145,10 @@ class SaveRegionMaskd(MapTransform):
 
 
 def summary(slide: Slide, glomeruli: Annotation, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What summary.json says of a slide; percentages are of all glomeruli, `None` where there are none."""
+    """What summary.json says of a slide.
+
+    Percentages are of all glomeruli, `None` where there are none; areas are `None` where the µm/px is unknown.
+    """
     counts = count_by_class(glomeruli)
     total = sum(counts.values())
     per_class = {}
@@ -153,7 +156,7 @@ def summary(slide: Slide, glomeruli: Annotation, provenance: Mapping[str, Any]) 
         measured = [g.properties["measurements"] for g in glomeruli.glomeruli if g.label == glomerulus_class.index]
         per_class[glomerulus_class.name] = {
             "count": len(measured),
-            "area_um2": round(sum(m.get(AREA, 0.0) for m in measured), 1),
+            "area_um2": round(sum((m[AREA] for m in measured), 0.0), 1) if slide.mpp else None,
             "mean_probability": round(float(np.mean([m[PROBABILITY] for m in measured])), 4) if measured else None,
         }
     return {

@@ -10,13 +10,10 @@ from bundle.readers.jpeg_guard import JpegGuard
 from bundle.readers.tiff_reader import TiffReader
 
 _NO_PREDICTOR = 1
-_COMPRESSIONS = (
-    tifffile.COMPRESSION.JPEG,
-    tifffile.COMPRESSION.APERIO_JP2000_RGB,
-    tifffile.COMPRESSION.ADOBE_DEFLATE,
-)
-"""Not LZW: a damaged tile shows uninitialised memory. No predictors: with Deflate cuCIM 26.10 dies of a segmentation
-fault. Both measured; JPEG's damaged tiles are caught by `JpegGuard`, the other two raise."""
+_COMPRESSIONS = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_RGB)
+"""Not LZW: a damaged tile shows uninitialised memory. Not Deflate: with a predictor cuCIM 26.10 dies of a segmentation
+fault, without one its libtiff complains on stderr at every opening. Measured; JPEG's damaged tiles are caught by
+`JpegGuard`, JPEG 2000's raise."""
 _PROBE_PX = 64
 _ROUNDING = 2
 """Grey levels by which two JPEG decoders may differ."""

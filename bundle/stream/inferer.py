@@ -1,6 +1,7 @@
 """Run a network over a whole slide: splitter, batches, probabilities, merger."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -8,21 +9,11 @@ import torch
 from monai.inferers import Inferer
 from tqdm import tqdm
 
+from bundle.errors import ConfigError
 from bundle.slide import Slide
 from bundle.stream.merger import BandMerger
-from bundle.stream.prediction import ClassMap
+from bundle.stream.prediction import ClassMap, class_probabilities
 from bundle.stream.splitter import LocatedTile, TileSplitter
-
-
-def class_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """Probabilities over background and glomerulus classes, (B, C, H, W) with C >= 2, from logits.
-
-    One channel is the study's head: a sigmoid, read as (background, glomerulus). More are a softmax.
-    """
-    if logits.shape[1] == 1:
-        glomerulus = logits.sigmoid()
-        return torch.cat([1 - glomerulus, glomerulus], dim=1)
-    return logits.softmax(dim=1)
 
 
 class SlideInferer(Inferer):
@@ -34,6 +25,9 @@ class SlideInferer(Inferer):
         batch_size: tiles a forward pass.
         device: where the network runs.
         progress: show a progress bar over tiles.
+
+    Raises:
+        ConfigError: `batch_size` is below 1.
     """
 
     def __init__(
@@ -45,6 +39,8 @@ class SlideInferer(Inferer):
         progress: bool = True,
     ) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"inferer: batch_size must be at least 1, not {batch_size}")
         self.splitter = splitter
         self.merger = merger
         self.batch_size = batch_size
@@ -59,8 +55,12 @@ class SlideInferer(Inferer):
         grid = self.splitter.grid(inputs)
         selected = self.splitter.select(inputs)
         merger: BandMerger | None = None
-        with tqdm(total=len(selected), desc=inputs.path.name, unit="tile", disable=not self.progress) as bar:
-            for tiles, locations in self._batches(self.splitter(inputs, selected)):
+        with (
+            tqdm(total=len(selected), desc=inputs.path.name, unit="tile", disable=not self.progress) as bar,
+            # Closed also when the network fails: its threads would go on reading.
+            closing(self.splitter(inputs, selected)) as located,
+        ):
+            for tiles, locations in self._batches(located):
                 probabilities = class_probabilities(network(tiles.to(self.device), *args, **kwargs).float())
                 if merger is None:
                     channels = probabilities.shape[1]

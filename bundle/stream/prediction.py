@@ -1,45 +1,82 @@
-"""What the network says of a slide, at model resolution, on disk rather than in memory."""
+"""What the network says of a slide: from logits to probabilities to classes, at model resolution, on disk."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryFile
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bundle.geometry import Size
 
 
+def class_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """Probabilities over background and glomerulus classes, (B, C, H, W) with C >= 2, from logits.
+
+    One channel is the study's head: a sigmoid, read as (background, glomerulus). More are a softmax.
+    """
+    if logits.shape[1] == 1:
+        glomerulus = logits.sigmoid()
+        return torch.cat([1 - glomerulus, glomerulus], dim=1)
+    return logits.softmax(dim=1)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What probabilities (C, H, W) mean; three planes of shape (H, W).
+
+    Attributes:
+        classes: 0 background, 1 to 3 the classes.
+        foreground: probability of any glomerulus.
+        confidence: probability of the class in `classes`; 0 on background.
+    """
+
+    classes: torch.Tensor
+    foreground: torch.Tensor
+    confidence: torch.Tensor
+
+
+def decide(probabilities: torch.Tensor, threshold: float) -> Decision:
+    """A pixel is glomerulus where the classes' sum reaches `threshold`, and then of the most probable class.
+
+    Not the argmax over all channels: two classes of 0.3 each are a glomerulus of uncertain class, not background.
+    """
+    foreground = probabilities[1:].sum(0)
+    confidence, best = probabilities[1:].max(0)
+    is_glomerulus = foreground >= threshold
+    return Decision((best + 1) * is_glomerulus, foreground, confidence * is_glomerulus)
+
+
 @dataclass(frozen=True)
 class ClassMap:
-    """Two planes of a slide at model resolution, both uint8, shape (H, W), memory-mapped.
+    """Three planes of a slide at model resolution, all uint8, shape (H, W), memory-mapped.
 
     Attributes:
         classes: 0 background, 1 normal, 2 segmental, 3 global sclerosis.
         foreground: probability of any glomerulus, 0 to 255.
-        confidence: probability of the class in `classes`, 0 to 255; of background where that is 0.
+        confidence: probability of the class in `classes`, 0 to 255; 0 on background.
         downsample: level-0 pixels per pixel.
-        scratch: the folder of the planes; it goes with this object.
+        threshold: least probability of a glomerulus, 0 to 1: where `foreground` reaches it, `classes` is not 0.
     """
 
     classes: NDArray[np.uint8]
     foreground: NDArray[np.uint8]
     confidence: NDArray[np.uint8]
     downsample: float
-    scratch: "TemporaryDirectory[str]"
+    threshold: float
 
     @classmethod
-    def empty(cls, size: Size, downsample: float) -> "ClassMap":
+    def empty(cls, size: Size, downsample: float, threshold: float = 0.5) -> "ClassMap":
         """An all-background map of `size` pixels; untouched rows take no space on disk."""
-        scratch = TemporaryDirectory(prefix="glomeruli-")
-
-        def plane(name: str) -> NDArray[np.uint8]:
-            path = Path(scratch.name) / f"{name}.npy"
-            return np.lib.format.open_memmap(path, "w+", np.uint8, (size.height, size.width))
-
-        return cls(plane("classes"), plane("foreground"), plane("confidence"), downsample, scratch)
+        return cls(_plane(size), _plane(size), _plane(size), downsample, threshold)
 
     @property
     def size(self) -> Size:
         """Width and height, pixels at model resolution."""
         return Size(self.classes.shape[1], self.classes.shape[0])
+
+
+def _plane(size: Size) -> NDArray[np.uint8]:
+    # A nameless file: it goes with the array, also when the process is killed.
+    with TemporaryFile(prefix="glomeruli-") as file:
+        return np.memmap(file, np.uint8, "w+", shape=(size.height, size.width))

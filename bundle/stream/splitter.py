@@ -1,12 +1,13 @@
 """From a slide to tiles at model resolution, tissue only, row by row, read ahead of the network."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 from monai.inferers import Splitter
 
+from bundle.errors import ConfigError
 from bundle.grid import Tile, TileGrid, Tiles
 from bundle.slide import Slide
 from bundle.tissue import TissueFinder
@@ -27,6 +28,9 @@ class TileSplitter(Splitter):
         tissue: finds tissue; tiles without any are left out. `None` keeps all tiles.
         workers: threads that decode ahead of the network.
         read_ahead: tiles that may wait, decoded, for the network.
+
+    Raises:
+        ConfigError: `workers` is below 1.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class TileSplitter(Splitter):
         read_ahead: int = 32,
     ) -> None:
         super().__init__(patch_size=tiles.tile_px)
+        if workers < 1:
+            raise ConfigError(f"splitter: a thread must decode; num_workers must be at least 1, not {workers}")
         self.tiles = tiles
         self.preprocessing = preprocessing
         self.tissue = tissue
@@ -66,8 +72,8 @@ class TileSplitter(Splitter):
         keep = self.tissue(slide).tiles(grid)
         return [tile for tile, kept in zip(grid, keep.ravel(), strict=True) if kept]
 
-    def __call__(self, inputs: Slide, selected: list[Tile] | None = None) -> Iterator[LocatedTile]:
-        """Yield (tile, (row, column)); `selected` spares a second look for tissue.
+    def __call__(self, inputs: Slide, selected: list[Tile] | None = None) -> Generator[LocatedTile, None, None]:
+        """Yield (tile, (row, column)); `selected` spares a second look for tissue. Its threads end when it is closed.
 
         Raises:
             SlideReadError: a tile cannot be decoded.

@@ -8,7 +8,10 @@ import torch
 from kornia.enhance import adjust_hue, adjust_saturation
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
-from skimage.color import hed2rgb, rgb2hed
+from skimage.color import hed_from_rgb, rgb_from_hed
+
+DARKEST = 1e-3
+"""Least transmitted light that is told from none: black has no optical density."""
 
 
 class RandHueSaturationd(RandomizableTransform, MapTransform):
@@ -44,17 +47,18 @@ class RandHueSaturationd(RandomizableTransform, MapTransform):
 class RandStaind(RandomizableTransform, MapTransform):
     """Scale and shift the amounts of haematoxylin, eosin and DAB of RGB images in [0, 1], shape (3, H, W).
 
-    Stain augmentation in optical-density space (Tellez et al. 2018, "Whole-slide mitosis detection in H&E"), by
-    scikit-image's colour deconvolution (Ruifrok and Johnston 2001).
+    Stain augmentation in optical-density space (Tellez et al. 2018, "Whole-slide mitosis detection in H&E") with the
+    stain vectors of Ruifrok and Johnston (2001). Amounts may be negative: `skimage.color.rgb2hed` clips them at 0, and
+    so turns the greens of a silver or trichrome stain into purple.
 
     Args:
         keys: images to change, all alike.
         prob: probability of a change.
         scale: largest relative change of a stain's amount.
-        shift: largest shift of a stain's amount, optical density.
+        shift: largest shift of a stain's amount, optical density (log10).
     """
 
-    def __init__(self, keys: KeysCollection, prob: float = 0.5, scale: float = 0.2, shift: float = 0.02) -> None:
+    def __init__(self, keys: KeysCollection, prob: float = 0.5, scale: float = 0.2, shift: float = 0.12) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.scale = scale
@@ -69,7 +73,9 @@ class RandStaind(RandomizableTransform, MapTransform):
         scale = self.R.uniform(1 - self.scale, 1 + self.scale, 3)
         shift = self.R.uniform(-self.shift, self.shift, 3)
         for key in self.key_iterator(sample):
-            stains = rgb2hed(np.clip(np.asarray(sample[key]), 0, 1), channel_axis=0)
-            changed = hed2rgb(stains * scale[:, None, None] + shift[:, None, None], channel_axis=0)
-            sample[key] = torch.as_tensor(changed, dtype=torch.float32)
+            density = -np.log10(np.clip(np.asarray(sample[key]), DARKEST, 1))
+            stains = np.einsum("chw,cs->shw", density, hed_from_rgb)
+            changed = stains * scale[:, None, None] + shift[:, None, None]
+            rgb = 10 ** -np.einsum("shw,sc->chw", changed, rgb_from_hed)
+            sample[key] = torch.as_tensor(rgb.clip(0, 1), dtype=torch.float32)
         return sample

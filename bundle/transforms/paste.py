@@ -12,8 +12,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from numpy.typing import NDArray
 
-from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES
+from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES, IGNORE_INDEX
 from bundle.data.datalist import load_annotation, read_datalist
+from bundle.errors import DatalistError
 from bundle.slide import open_slide
 
 GLASS = 225
@@ -131,7 +132,9 @@ def _read_crop(item: Mapping[str, Any]) -> _Crop:
     with open_slide(item["image"], mpp=item.get("mpp")) as slide:
         image = slide.read(0, 0, 0, slide.size.width, slide.size.height)
         label = load_annotation(item, slide.size, slide.mpp).rasterize(0, 0, slide.size.width, slide.size.height, 1.0)
-    values = label[label != BACKGROUND_INDEX]
+    values = label[(label != BACKGROUND_INDEX) & (label != IGNORE_INDEX)]
+    if not len(values):
+        raise DatalistError(f"{item['label']}: no glomerulus of a known class to paste; take the item out")
     index = int(np.bincount(values).argmax())
     return _Crop(image, label == index, index)
 

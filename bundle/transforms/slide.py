@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import torch
 from monai.config import KeysCollection
 from monai.engines import PrepareBatch
 from monai.transforms import MapTransform
@@ -10,6 +11,7 @@ from monai.transforms import MapTransform
 from bundle.data.datalist import load_annotation
 from bundle.grid import Tiles, size_at
 from bundle.slide import open_slide
+from bundle.stream.prediction import class_probabilities, decide
 
 
 class OpenSlided(MapTransform):
@@ -48,7 +50,7 @@ class ReadSlided(MapTransform):
         self.mpp = mpp
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The item with pixels; "name" says which file they are from, "mpp" at which resolution they are."""
+        """The item with pixels; its "name" (the file's stem if it has none) and "mpp", the pixels' resolution."""
         item = {key: value for key, value in data.items() if key != "region"}
         for key in self.key_iterator(item):
             slide = item[key]
@@ -56,7 +58,7 @@ class ReadSlided(MapTransform):
             size = size_at(slide.size, downsample)
             with slide:
                 rgb = slide.read_downsampled(0, 0, size.width, size.height, downsample)
-            item |= {key: rgb.transpose(2, 0, 1), "name": slide.path.stem, "mpp": self.mpp}
+            item |= {key: rgb.transpose(2, 0, 1), "name": item.get("name") or slide.path.stem, "mpp": self.mpp}
         return item
 
 
@@ -81,9 +83,8 @@ class RasterizeLabeld(MapTransform):
         downsample = self.tiles.downsample(slide.mpp)
         size = size_at(slide.size, downsample)
         for key in self.key_iterator(item):
-            item[key] = load_annotation(item, slide.size, slide.mpp).rasterize(
-                0, 0, size.width, size.height, downsample
-            )
+            annotation = load_annotation({**item, "image": slide.path}, slide.size, slide.mpp)
+            item[key] = annotation.rasterize(0, 0, size.width, size.height, downsample)
         return item
 
 
@@ -105,6 +106,27 @@ class ClassIndicesd(MapTransform):
         item = dict(data)
         for key in self.key_iterator(item):
             item[key] = item[key].classes
+        return item
+
+
+class DecideClassesd(MapTransform):
+    """Replace logits (C, H, W) by class indices uint8 (1, H, W), by the rule of whole-slide inference (`decide`).
+
+    Args:
+        keys: the logits' key.
+        threshold: least probability of a glomerulus, 0 to 1.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float = 0.5) -> None:
+        super().__init__(keys)
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The item with class indices."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            probabilities = class_probabilities(item[key][None].float())[0]
+            item[key] = decide(probabilities, self.threshold).classes[None].to(torch.uint8)
         return item
 
 

@@ -1,0 +1,189 @@
+"""The configs as text: every reference leads somewhere, every target exists, nothing clever hides in an expression."""
+
+import copy
+import inspect
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from pydoc import locate
+from typing import Any
+
+import pytest
+import yaml
+from monai.bundle import ComponentLocator, ConfigParser
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+PROGRAMS = {
+    "train": ["train.yaml"],
+    "evaluate": ["train.yaml", "evaluate.yaml"],
+    "inference": ["inference.yaml"],
+    "inference_region": ["inference_region.yaml"],
+}
+"""What a user runs, and the files that it is made of; later files override earlier ones."""
+
+REFERENCE = re.compile(r"@([A-Za-z_]\w*(?:(?:#|::)\w+)*)")
+ID = REFERENCE.pattern
+
+EXPRESSIONS = [
+    rf"{ID} \+ '/[\w./]+'",  # a path below another
+    rf"{ID} \* \({ID} // {ID}\)",  # iterations of a training
+    rf"not {ID}",
+    rf"{ID}\.(?:run|parameters)\(\)",
+    rf"{ID}\.to\({ID}\)",
+    r"torch\.device\('cuda' if torch\.cuda\.is_available\(\) else 'cpu'\)",
+    rf"torch\.device\({ID}\)\.type == 'cuda'",
+    r"from_engine\(\['loss'\], first=True\)",
+    r"lambda output: None",  # MONAI's way to tell TensorBoardStatsHandler that there is no loss to plot
+    rf"monai\.utils\.set_determinism\({ID}\)",
+    r"monai\.data\.set_track_meta\(False\)",
+]
+IMPORTS = {"$import monai", "$import torch", "$from monai.handlers import from_engine"}
+
+program = pytest.mark.parametrize("name", PROGRAMS)
+
+
+@cache
+def _merged(name: str) -> dict[str, Any]:
+    parser = ConfigParser(ConfigParser.load_config_files([str(CONFIGS / file) for file in PROGRAMS[name]]))
+    return parser.get()
+
+
+def config(name: str) -> dict[str, Any]:
+    """The files of a program merged by MONAI, nothing evaluated."""
+    return copy.deepcopy(_merged(name))
+
+
+def walk(node: Any, id: str = "") -> Iterator[tuple[str, Any]]:
+    """Every (id, value) below `node`."""
+    yield id, node
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in children:
+        yield from walk(value, f"{id}#{key}" if id else str(key))
+
+
+def texts(name: str) -> dict[str, str]:
+    return {id: value for id, value in walk(config(name)) if isinstance(value, str)}
+
+
+def components(name: str) -> dict[str, dict[str, Any]]:
+    return {id: value for id, value in walk(config(name)) if isinstance(value, dict) and "_target_" in value}
+
+
+@cache
+def locator() -> ComponentLocator:
+    return ComponentLocator()
+
+
+def resolve(target: str) -> Any:
+    """The object that MONAI takes a `_target_` for."""
+    found = target if "." in target else locator().get_component_module_name(target)
+    assert isinstance(found, str), f"{target} is {found}: name its module"
+    return locate(found if "." in target else f"{found}.{target}")
+
+
+def test_every_config_file_belongs_to_a_tested_program():
+    files = {str(file.relative_to(CONFIGS)) for file in CONFIGS.rglob("*.yaml")}
+    assert files == {file for files in PROGRAMS.values() for file in files}
+
+
+@program
+def test_every_reference_leads_to_an_id(name):
+    known = {id for id, _ in walk(config(name))}
+    references = [(id, ref) for id, text in texts(name).items() for ref in REFERENCE.findall(text)]
+    assert len(references) > 10
+    assert [(id, ref) for id, ref in references if ref.replace("::", "#") not in known] == []
+
+
+@program
+def test_every_at_sign_is_a_reference(name):
+    for id, text in texts(name).items():
+        assert text.count("@") == len(REFERENCE.findall(text)), id
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_nothing_is_addressed_by_its_place_in_a_list(file):
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    keys = [str(key) for _, node in walk(content) if isinstance(node, dict) for key in node]
+    values = [value for _, value in walk(content) if isinstance(value, str)]
+    assert [text for text in keys + values if re.search(r"(#|::)\d", text)] == []
+
+
+def test_evaluation_overrides_only_what_training_has():
+    known = {id for id, _ in walk(config("train"))}
+    override = yaml.safe_load((CONFIGS / "evaluate.yaml").read_text(encoding="utf-8"))
+    assert [key for key in override if "#" in key and key not in known] == []
+
+
+@program
+def test_every_target_exists_and_takes_the_arguments_it_gets(name):
+    for id, component in components(name).items():
+        target = component["_target_"]
+        thing = resolve(target)
+        assert callable(thing), f"{id}: {target}"
+        given = {key: None for key in component if not key.startswith("_")}
+        parameters = inspect.signature(thing)
+        if component.get("_mode_") == "callable":
+            parameters.bind_partial(**given)
+        else:
+            parameters.bind(**given)
+
+
+@program
+def test_targets_are_of_the_bundle_torch_or_monai(name):
+    targets = {component["_target_"] for component in components(name).values()}
+    foreign = {t for t in targets if "." in t and not t.startswith(("bundle.", "torch."))}
+    assert foreign == set()
+    assert all(resolve(t).__module__.startswith("monai.") for t in targets if "." not in t)
+
+
+@program
+def test_expressions_hide_no_logic(name):
+    for id, text in texts(name).items():
+        if text.startswith("$") and not id.startswith("imports"):
+            assert any(re.fullmatch(pattern, text[1:]) for pattern in EXPRESSIONS), f"{id}: {text}"
+
+
+@program
+def test_imports_are_few(name):
+    assert set(config(name)["imports"]) <= IMPORTS
+
+
+@program
+def test_run_begins_with_the_check_of_the_command_line(name):
+    assert config(name)["run"][0] == {"_target_": "bundle.command_line.begin_run"}
+
+
+@pytest.mark.parametrize("other", ["inference", "inference_region"])
+@pytest.mark.parametrize("id", ["network_def", "network", "model_mpp", "tile_preprocessing", "device"])
+def test_training_and_inference_agree(id, other):
+    assert config("train")[id] == config(other)[id]
+
+
+def test_validation_segments_slides_as_inference_does():
+    validate, inference = config("train")["validate"], config("inference")
+    assert validate["tiles"] == inference["tiles"]
+    assert validate["inferer"]["merger"] == inference["inferer"]["merger"]
+    splitter = {k: v for k, v in inference["inferer"]["splitter"].items() if k != "workers"}
+    assert validate["inferer"]["splitter"] == {**splitter, "tiles": "@validate#tiles"}
+
+
+def test_evaluation_drops_the_objects_that_inference_drops():
+    evaluated, inferred = (
+        next(c for c in components(name).values() if c["_target_"] == "bundle.outputs.GlomerulusFinder")
+        for name in ("evaluate", "inference")
+    )
+    assert evaluated["min_area_um2"] == "@min_area_um2"
+    assert config("evaluate")["min_area_um2"] == inferred["min_area_um2"]
+
+
+def test_the_best_model_is_chosen_by_a_metric_that_exists():
+    train = config("train")
+    assert train["best_model"]["metric"] in train["validate"]["key_metric"]
+    assert train["validate"]["evaluator"]["key_val_metric"] == "@validate#key_metric"
+
+
+def test_the_state_is_saved_after_the_epoch_is_validated():
+    targets = [handler["_target_"] for handler in config("train")["train"]["handlers"]]
+    assert targets.index("ValidationHandler") < targets.index("bundle.handlers.TrainingState") == len(targets) - 1
