@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.morphology import remove_small_objects
 
 from bundle.geometry import Size
 from bundle.grid import TileGrid, size_at
@@ -36,6 +37,15 @@ class TissueMask:
         rows = sums[bottom] - sums[top]
         return (rows[:, right] - rows[:, left]) > 0
 
+    def at(self, rows: slice, width: int, downsample: float) -> NDArray[np.bool_]:
+        """The mask in `rows` of an image of `width` pixels and `downsample` level-0 pixels a pixel: bool (n, width)."""
+        y = self._nearest(np.arange(rows.start, rows.stop), downsample, self.mask.shape[0])
+        x = self._nearest(np.arange(width), downsample, self.mask.shape[1])
+        return self.mask[np.ix_(y, x)]
+
+    def _nearest(self, pixels: NDArray, downsample: float, limit: int) -> NDArray:
+        return np.minimum((pixels + 0.5) * downsample / self.downsample, limit - 1).astype(int)
+
     @staticmethod
     def _span(starts: tuple[int, ...], tile_px: int, scale: float, limit: int) -> tuple[NDArray, NDArray]:
         first = np.asarray(starts) * scale
@@ -54,6 +64,7 @@ class TissueFinder:
         mpp: resolution of the mask, µm per pixel.
         min_density: least optical density (log10) of the darkest channel against glass.
         min_area_um2: smaller specks are dust, µm².
+        max_hole_um2: smaller holes, such as lumina and Bowman's spaces, are filled, µm²; a large glomerulus has 70,000.
         margin_um: the mask grows by this much, µm.
         black: a pixel whose every channel is at most this value was not scanned.
     """
@@ -61,6 +72,7 @@ class TissueFinder:
     mpp: float = 16.0
     min_density: float = 0.05
     min_area_um2: float = 5000.0
+    max_hole_um2: float = 70_000.0
     margin_um: float = 32.0
     black: int = 8
 
@@ -77,6 +89,9 @@ class TissueFinder:
         areas_um2 = np.bincount(labels.ravel(), minlength=count + 1) * mpp**2
         areas_um2[0] = 0
         mask = (areas_um2 >= min(self.min_area_um2, areas_um2.max(initial=0)))[labels] & mask
+        # Not remove_small_holes: it also fills the glass between tissue and the slide's edge.
+        holes = ndimage.binary_fill_holes(mask) & ~mask
+        mask = mask | (holes & ~remove_small_objects(holes, max_size=int(self.max_hole_um2 / mpp**2)))
         margin_px = round(self.margin_um / mpp)
         if margin_px:
             mask = ndimage.binary_dilation(mask, iterations=margin_px)

@@ -53,7 +53,8 @@ class SlideInferer(Inferer):
     ) -> ClassMap:
         """Segment the slide `inputs`; `network` maps (B, 3, h, w) tiles to (B, C, h, w) logits."""
         grid = self.splitter.grid(inputs)
-        selected = self.splitter.select(inputs)
+        tissue = self.splitter.tissue_mask(inputs)
+        selected = self.splitter.select(inputs, tissue)
         merger: BandMerger | None = None
         with (
             tqdm(total=len(selected), desc=inputs.path.name, unit="tile", disable=not self.progress) as bar,
@@ -72,7 +73,11 @@ class SlideInferer(Inferer):
                 for values, location in zip(probabilities.split(1), locations, strict=True):
                     merger.aggregate(values, location)
                 bar.update(len(locations))
-        return merger.finalize() if merger else ClassMap.empty(grid.size, grid.downsample)
+        prediction = merger.finalize() if merger else ClassMap.empty(grid.size, grid.downsample)
+        if tissue is not None:
+            # What a network makes of blank glass at a tile's edge is no glomerulus.
+            prediction.clear_outside(tissue)
+        return prediction
 
     def _batches(self, tiles: Iterator[LocatedTile]) -> Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]:
         while batch := list(islice(tiles, self.batch_size)):

@@ -8,6 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from bundle.geometry import Size
+from bundle.tissue import TissueMask
+
+ROWS = 1024
+"""Rows of a map that are worked on at once."""
 
 
 def class_probabilities(logits: torch.Tensor) -> torch.Tensor:
@@ -69,6 +73,14 @@ class ClassMap:
     def empty(cls, size: Size, downsample: float, threshold: float = 0.5) -> "ClassMap":
         """An all-background map of `size` pixels; untouched rows take no space on disk."""
         return cls(_plane(size), _plane(size), _plane(size), downsample, threshold)
+
+    def clear_outside(self, tissue: TissueMask) -> None:
+        """Make background of everything off the tissue, rows at a time."""
+        for top in range(0, self.size.height, ROWS):
+            rows = slice(top, min(top + ROWS, self.size.height))
+            blank = ~tissue.at(rows, self.size.width, self.downsample)
+            for plane in (self.classes, self.foreground, self.confidence):
+                plane[rows][blank] = 0
 
     @property
     def size(self) -> Size:

@@ -10,7 +10,7 @@ from monai.inferers import Splitter
 from bundle.errors import ConfigError
 from bundle.grid import Tile, TileGrid, Tiles
 from bundle.slide import Slide
-from bundle.tissue import TissueFinder
+from bundle.tissue import TissueFinder, TissueMask
 
 LocatedTile = tuple[torch.Tensor, tuple[int, int]]
 """A tile for the network and its (row, column) at model resolution."""
@@ -64,12 +64,16 @@ class TileSplitter(Splitter):
         grid = self.grid(inputs)
         return max(grid.size.height, grid.tile_px), max(grid.size.width, grid.tile_px)
 
-    def select(self, slide: Slide) -> list[Tile]:
-        """The tiles that the network will see, in row order."""
+    def tissue_mask(self, slide: Slide) -> TissueMask | None:
+        """Where `slide` has tissue; `None` without a tissue finder."""
+        return None if self.tissue is None else self.tissue(slide)
+
+    def select(self, slide: Slide, mask: TissueMask | None) -> list[Tile]:
+        """The tiles that the network will see, in row order: those that touch tissue, all of them without a mask."""
         grid = self.grid(slide)
-        if self.tissue is None:
+        if mask is None:
             return list(grid)
-        keep = self.tissue(slide).tiles(grid)
+        keep = mask.tiles(grid)
         return [tile for tile, kept in zip(grid, keep.ravel(), strict=True) if kept]
 
     def __call__(self, inputs: Slide, selected: list[Tile] | None = None) -> Generator[LocatedTile, None, None]:
@@ -82,7 +86,7 @@ class TileSplitter(Splitter):
         waiting: deque[tuple[Tile, Future[torch.Tensor]]] = deque()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="tile-reader") as pool:
             try:
-                for tile in self.select(inputs) if selected is None else selected:
+                for tile in self.select(inputs, self.tissue_mask(inputs)) if selected is None else selected:
                     waiting.append((tile, pool.submit(self._read, inputs, tile, downsample)))
                     if len(waiting) > self.read_ahead:
                         yield self._take(waiting)

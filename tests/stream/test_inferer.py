@@ -8,10 +8,11 @@ import pytest
 import torch
 from monai.inferers import PatchInferer
 from monai.transforms import ScaleIntensityRange
+from scipy import ndimage
 
 from bundle.errors import ConfigError
 from bundle.geometry import Size
-from bundle.grid import PhysicalTiles
+from bundle.grid import PhysicalTiles, Tile
 from bundle.slide import Slide, open_slide
 from bundle.stream import BandMerger, SlideInferer, TileSplitter
 from bundle.stream.prediction import class_probabilities
@@ -32,6 +33,10 @@ def slide(tmp_path_factory: pytest.TempPathFactory) -> Slide:
 
 def splitter(tissue: TissueFinder | None = None) -> TileSplitter:
     return TileSplitter(TILES, ScaleIntensityRange(0, 255, 0.0, 1.0, clip=True), tissue)
+
+
+def selected_tiles(of: TileSplitter, slide: Slide) -> list[Tile]:
+    return of.select(slide, of.tissue_mask(slide))
 
 
 def planes(result: object) -> np.ndarray:
@@ -88,7 +93,7 @@ def test_the_network_sees_each_tissue_tile_once_in_batches(slide: Slide, batch_s
     spy = SpyNetwork()
     tissue = TissueFinder()
     result = SlideInferer(splitter(tissue), batch_size=batch_size, progress=False)(slide, spy)
-    count = len(splitter(tissue).select(slide))
+    count = len(selected_tiles(splitter(tissue), slide))
     assert count > 0
     assert sum(shape[0] for shape in spy.shapes) == count
     assert {shape[1:] for shape in spy.shapes} == {(3, 64, 64)}
@@ -101,10 +106,29 @@ def test_glass_is_background_without_asking_the_network(tmp_path: Path) -> None:
     write_oracle(tmp_path / "corner.tif", 900, 900, seed=1, cores=1, origin=(-850, 0))
     spy = SpyNetwork()
     with open_slide(tmp_path / "corner.tif") as corner:
-        everything, selected = splitter().select(corner), splitter(TissueFinder()).select(corner)
+        everything, selected = (selected_tiles(s, corner) for s in (splitter(), splitter(TissueFinder())))
         result = SlideInferer(splitter(TissueFinder()), progress=False)(corner, spy)
     assert sum(shape[0] for shape in spy.shapes) == len(selected) < len(everything) / 3
     assert not result.classes[:, :300].any()
+
+
+def test_what_the_network_sees_in_glass_beside_tissue_is_left_out(tmp_path: Path) -> None:
+    write_oracle(tmp_path / "corner.tif", 900, 900, seed=1, cores=1, origin=(-500, 0))
+
+    def everything_is_a_glomerulus(tiles: torch.Tensor) -> torch.Tensor:
+        logits = torch.zeros(len(tiles), 4, *tiles.shape[2:])
+        logits[:, 1] = 9
+        return logits
+
+    with open_slide(tmp_path / "corner.tif") as corner:
+        mask = TissueFinder()(corner)
+        result = SlideInferer(splitter(TissueFinder()), progress=False)(corner, everything_is_a_glomerulus)
+        glass = (corner.read_region(0, 0, 450, 450, 4.0) == 255).all(axis=2)
+    far_from_tissue = ndimage.distance_transform_edt(glass) * 4.0 > 100
+    assert far_from_tissue.any()
+    assert not planes(result)[:, far_from_tissue].any()
+    assert result.classes[~glass].all()
+    np.testing.assert_array_equal(result.classes > 0, mask.at(slice(0, 450), 450, 2.0))
 
 
 def test_a_slide_of_glass_alone_gives_an_empty_map(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_blank_glass_is_never_decoded(tmp_path: Path) -> None:
         everything = TileSplitter(tiles, TO_UNIT)
         sparing = TileSplitter(tiles, TO_UNIT, TissueFinder())
         seen = {location for _, location in sparing(glass)}
-        assert len(everything.select(glass)) == 6 * 9
+        assert len(everything.select(glass, None)) == 6 * 9
         # The square covers rows 125..165 and columns 200..240 at 4 um/px, in tiles of 50 px.
         assert {(100, 200), (150, 200)} <= seen
         # The margin, 32 um or 8 px, and two pixels of 16 um let at most one more row and column in.
