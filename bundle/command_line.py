@@ -49,7 +49,7 @@ def check_overrides(arguments: Sequence[str]) -> None:
         return
     config = ConfigParser(ConfigParser.load_config_files(files))
     where = ", ".join(files)
-    for name in given.keys() - RUNNER_ARGUMENTS:
+    for name in sorted(given.keys() - RUNNER_ARGUMENTS):
         _check_exists(name, config, where)
         _check_kind(name, given[name], config.get(name), where)
 

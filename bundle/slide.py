@@ -234,8 +234,9 @@ def _reopen(path: Path, mpp: float | None, region: Rect | None) -> Slide:
     return open_slide(path, mpp=mpp, region=region)
 
 
-def _is_positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+def _is_positive(value: object) -> bool:
+    # Not a number at all where a command line said 0,25.
+    return isinstance(value, int | float) and math.isfinite(value) and value > 0
 
 
 def _check_size(width: int, height: int) -> None:

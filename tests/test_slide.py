@@ -173,6 +173,11 @@ def test_an_impossible_resolution_is_refused(texture: tuple[Path, list[np.ndarra
         open_slide(texture[0], mpp=mpp)
 
 
+def test_a_decimal_comma_is_no_resolution(texture: tuple[Path, list[np.ndarray]]) -> None:
+    with pytest.raises(ConfigError, match=r"mpp \(0, 25\) is not a resolution"):
+        open_slide(texture[0], mpp=(0, 25))  # what --mpp 0,25 becomes on the command line
+
+
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (-1, 5)])
 def test_a_read_of_no_pixels_is_refused(slide: Slide, width: int, height: int) -> None:
     with pytest.raises(ValueError, match="no pixel"):
