@@ -1,5 +1,5 @@
 """What training needs beyond MONAI and torch."""
 
-from bundle.training.losses import MaskedDiceCELoss
+from bundle.training.losses import BCELovaszLoss, MaskedDiceCELoss
 
-__all__ = ["MaskedDiceCELoss"]
+__all__ = ["BCELovaszLoss", "MaskedDiceCELoss"]

@@ -1,10 +1,14 @@
 """Losses that leave unlabelled pixels out."""
 
 import torch
+from kornia.losses import lovasz_hinge_loss
 from torch import nn
 from torch.nn import functional
 
-from bundle.classes import IGNORE_INDEX
+from bundle.classes import BACKGROUND_INDEX, IGNORE_INDEX
+
+SURELY_BACKGROUND = -1e4
+"""A logit that is right about background beyond any margin."""
 
 
 class MaskedDiceCELoss(nn.Module):
@@ -45,3 +49,21 @@ class MaskedDiceCELoss(nn.Module):
         dice = (2 * overlap + self.smooth) / (total + self.smooth)
         present = truth.sum(dims) > 0
         return (1 - dice[present]).mean() if present.any() else logits.sum() * 0
+
+
+class BCELovaszLoss(nn.Module):
+    """Binary cross-entropy plus Lovász hinge of one logit channel: the loss of Souza et al. 2025 (kornia's Lovász).
+
+    Every class counts as glomerulus. The Lovász hinge is taken image by image (Berman et al. 2018).
+    """
+
+    def forward(self, logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """Scalar loss of `logits` (B, 1, H, W) against class indices `label` (B, 1, H, W), 255 = unlabelled."""
+        labelled = label != IGNORE_INDEX
+        if not labelled.any():
+            return logits.sum() * 0
+        glomerulus = ((label > BACKGROUND_INDEX) & labelled).to(logits.dtype)
+        entropy = functional.binary_cross_entropy_with_logits(logits[labelled], glomerulus[labelled])
+        # Background that is surely right has no hinge error: it drops out of the Lovász extension.
+        known = torch.where(labelled, logits, SURELY_BACKGROUND)
+        return entropy + lovasz_hinge_loss(known, glomerulus[:, 0])

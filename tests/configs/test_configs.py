@@ -20,6 +20,16 @@ PROGRAMS = {
     "evaluate": ["train.yaml", "evaluate.yaml"],
     "inference": ["inference.yaml"],
     "inference_region": ["inference_region.yaml"],
+    **{
+        f"{program} {network}": [*files, f"networks/{network}.yaml"]
+        for network in ("basic_unet", "swin_unetr", "unet3plus")
+        for program, files in {"train": ["train.yaml"], "inference": ["inference.yaml"]}.items()
+    },
+    **{
+        f"{program} {protocol}": [*files, f"protocols/{protocol}.yaml"]
+        for protocol in ("study", "physical")
+        for program, files in {"train": ["train.yaml"], "inference": ["inference.yaml"]}.items()
+    },
 }
 """What a user runs, and the files that it is made of; later files override earlier ones."""
 
@@ -161,12 +171,30 @@ def test_training_and_inference_agree(id, other):
     assert config("train")[id] == config(other)[id]
 
 
+@pytest.mark.parametrize("part", ["train", "inference"])
+def test_the_default_files_change_nothing(part):
+    for variant in (f"{part} basic_unet", f"{part} physical"):
+        assert config(variant) == config(part)
+
+
+@pytest.mark.parametrize("part", ["train", "inference"])
+def test_the_study_s_protocol_is_the_study_s(part):
+    study = config(f"{part} study")
+    assert study["tiles"] == {
+        "_target_": "bundle.grid.PixelTiles",
+        "tile_level0_px": 1024,
+        "overlap_level0_px": 256,
+        "tile_px": 320,
+    }
+    assert study["network_def"] == {**config(part)["network_def"], "out_channels": 1}
+
+
 def test_validation_segments_slides_as_inference_does():
     validate, inference = config("train")["validate"], config("inference")
-    assert validate["tiles"] == inference["tiles"]
+    assert config("train")["tiles"] == inference["tiles"]
     assert validate["inferer"]["merger"] == inference["inferer"]["merger"]
     splitter = {k: v for k, v in inference["inferer"]["splitter"].items() if k != "workers"}
-    assert validate["inferer"]["splitter"] == {**splitter, "tiles": "@validate#tiles"}
+    assert validate["inferer"]["splitter"] == splitter
 
 
 def test_evaluation_drops_the_objects_that_inference_drops():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from bundle.training import MaskedDiceCELoss
+from bundle.training import BCELovaszLoss, MaskedDiceCELoss
 
 
 def batch(seed: int = 0, ignored: float = 0.2, shape: tuple[int, int, int] = (2, 6, 5)):
@@ -118,3 +118,47 @@ def test_descending_the_loss_fits_the_labels():
 
 def test_the_weights_move_with_the_loss_to_another_device():
     assert MaskedDiceCELoss([1.0, 2.0, 3.0, 4.0]).to("meta").class_weights.device.type == "meta"
+
+
+def lovasz_hinge(logits: list[float], truth: list[int]) -> float:
+    """Lovász extension of the Jaccard loss at the hinge errors, from its definition (Berman et al. 2018, eq. 8)."""
+    errors = [max(0.0, 1 - z * (2 * t - 1)) for z, t in zip(logits, truth, strict=True)]
+    order = sorted(range(len(errors)), key=lambda i: -errors[i])
+
+    def jaccard_loss(wrong: set[int]) -> float:
+        foreground = {i for i, t in enumerate(truth) if t}
+        union = foreground | wrong
+        return len(wrong) / len(union) if union else 0.0
+
+    steps = [jaccard_loss(set(order[: k + 1])) - jaccard_loss(set(order[:k])) for k in range(len(order))]
+    return sum(errors[i] * step for i, step in zip(order, steps, strict=True))
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3]))
+@settings(max_examples=20, deadline=None)
+def test_the_study_s_loss_is_cross_entropy_plus_lovasz_hinge_over_labelled_pixels(seed, ignored):
+    logits, label = batch(seed, ignored)
+    logits = logits[:, :1].detach()
+    entropy, lovasz = [], []
+    for image, classes in zip(logits, label, strict=True):
+        known = [(float(z), int(t > 0)) for z, t in zip(image.flatten(), classes.flatten(), strict=True) if t != 255]
+        entropy += [math.log1p(math.exp(-z if t else z)) for z, t in known]
+        lovasz.append(lovasz_hinge([z for z, _ in known], [t for _, t in known]))
+    expected = sum(entropy) / len(entropy) + sum(lovasz) / len(lovasz)
+    assert float(BCELovaszLoss()(logits, label)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_study_s_loss_moves_no_unlabelled_pixel():
+    logits, label = batch()
+    BCELovaszLoss()(logits[:, :1], label).backward()
+    assert (logits.grad[:, :1][label == 255] == 0).all()
+    assert (logits.grad[:, :1][label != 255] != 0).any()
+    nothing = BCELovaszLoss()(logits[:, :1], torch.full_like(label, 255))
+    assert float(nothing.detach()) == 0
+    nothing.backward()
+
+
+def test_the_study_s_loss_of_a_sure_and_right_network_is_nothing():
+    _, label = batch(ignored=0)
+    logits = torch.where(label > 0, 30.0, -30.0)
+    assert float(BCELovaszLoss()(logits, label)) == pytest.approx(0, abs=1e-6)
