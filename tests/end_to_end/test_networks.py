@@ -56,7 +56,7 @@ def test_a_trained_network_segments_a_slide(trained, cohort, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["glomeruli"] >= 0
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # SwinUNETR's checks of the tile's size
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:__array_wrap__")  # MONAI's SwinUNETR, traced
 def test_a_trained_network_leaves_python_with_the_same_bits(trained, tmp_path):
     files, overrides, weights = trained
     parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in (INFERENCE, *files)]))
