@@ -18,6 +18,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PROGRAMS = {
     "train": ["train.yaml"],
     "evaluate": ["train.yaml", "evaluate.yaml"],
+    "finetune": ["train.yaml", "finetune.yaml"],
     "inference": ["inference.yaml"],
     "inference_region": ["inference_region.yaml"],
     **{
@@ -173,8 +174,8 @@ def test_training_and_inference_agree(id, other):
 
 @pytest.mark.parametrize("part", ["train", "inference"])
 def test_the_default_files_change_nothing(part):
-    for variant in (f"{part} basic_unet", f"{part} physical"):
-        assert config(variant) == config(part)
+    assert config(f"{part} physical") == config(part)
+    assert config(f"{part} basic_unet") == {"lower_layers": config("train")["lower_layers"], **config(part)}
 
 
 @pytest.mark.parametrize("part", ["train", "inference"])
