@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from abc import abstractmethod
 from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -47,9 +48,9 @@ class SaveOutputd(MapTransform):
             self.save(data[self.slide_key], data[key], self.output_dir / data.get("name", ""))
         return dict(data)
 
+    @abstractmethod
     def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
         """Write the output of one slide into `folder`."""
-        raise NotImplementedError
 
 
 class SaveMaskd(SaveOutputd):
