@@ -2,10 +2,11 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers.tqdm_logger import ProgressBar as IgniteProgressBar
@@ -13,8 +14,8 @@ from ignite.handlers.tqdm_logger import ProgressBar as IgniteProgressBar
 from bundle.atomic import atomic_path
 from bundle.data.tiles import TileDataset
 from bundle.errors import WeightsError
-from bundle.evaluation.dice import ClassDice
-from bundle.evaluation.tables import one_line, write_tables
+from bundle.evaluation.image_table import ImageTable
+from bundle.evaluation.tables import DESCRIPTORS, one_line, write_tables
 from bundle.weights import load_weights, read_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,14 @@ class EpochSeed:
 
 
 class EpochLoss:
-    """Logs the mean training loss of each epoch in one line, and makes it the metric "epoch_loss"."""
+    """Logs the mean training loss of each epoch in one line, and makes it the metric "epoch_loss".
 
-    def __init__(self) -> None:
+    Args:
+        best_model: is told the loss, to choose by; its validation must come after this handler.
+    """
+
+    def __init__(self, best_model: "BestModel | None" = None) -> None:
+        self.best_model = best_model
         self.losses: list[float] = []
 
     def attach(self, engine: Engine) -> None:
@@ -56,6 +62,8 @@ class EpochLoss:
     def _log(self, engine: Engine) -> None:
         mean = sum(self.losses) / max(len(self.losses), 1)
         engine.state.metrics["epoch_loss"] = mean
+        if self.best_model is not None:
+            self.best_model.epoch_loss = mean
         logger.info("epoch %d/%d: mean training loss %.4f", engine.state.epoch, engine.state.max_epochs, mean)
 
 
@@ -79,9 +87,10 @@ class ProgressBar:
 
 
 class BestModel:
-    """Keeps the network of the best epoch: highest value of a metric.
+    """Keeps the network of the best epoch: highest value of a metric, and of equal ones the lowest training loss.
 
-    Attach it to the evaluator that computes the metric.
+    This is how Souza et al. 2025 choose. The loss is that of training, which `EpochLoss` tells: validation never holds
+    the logits of a whole slide. Attach it to the evaluator that computes the metric.
 
     Args:
         network: the network whose plain state dict is saved.
@@ -93,29 +102,33 @@ class BestModel:
         self.network = network
         self.path = Path(path)
         self.metric = metric
-        self.best = float("-inf")
+        self.epoch_loss = math.nan
+        self.best = -math.inf
+        self.loss = math.inf
 
     def attach(self, engine: Engine) -> None:
         """Attach to the evaluator."""
         engine.add_event_handler(Events.COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Save when the metric has risen; NaN never counts as a rise."""
-        value = float(engine.state.metrics[self.metric])
+        """Save when the metric has risen, or its highest value has come with a lower loss; NaN is never better."""
+        value, loss = float(engine.state.metrics[self.metric]), self.epoch_loss
         if math.isnan(value):
             logger.warning("%s is not a number: no validation slide has a glomerulus; nothing saved", self.metric)
-        if value > self.best:
-            self.best = value
+        if value > self.best or (value == self.best and loss < self.loss):
+            # A loss of NaN is as bad as can be: any other is lower.
+            self.best, self.loss = value, math.inf if math.isnan(loss) else loss
             _save(self.network.state_dict(), self.path)
-            logger.info("best %s so far: %.4f; saved %s", self.metric, value, self.path)
+            logger.info("best %s so far: %.4f at loss %.4f; saved %s", self.metric, value, loss, self.path)
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed run must know."""
-        return {"best": self.best}
+        return {"best": self.best, "loss": self.loss}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from `state_dict`."""
+        """Go on from `state_dict`; that of an older version knows no loss."""
         self.best = float(state["best"])
+        self.loss = float(state.get("loss", math.inf))
 
 
 class TrainingState:
@@ -176,17 +189,17 @@ class WeightsLoader:
             engine.add_event_handler(Events.STARTED, load_weights, self.network, self.path)
 
 
-class DiceTables:
-    """Writes the tables of a `ClassDice` when the evaluator has finished, and logs the means in one line.
+class ScoreTables:
+    """Writes the tables of an evaluator's metrics when it has finished, and logs the first one's means in one line.
 
     Args:
-        metric: the metric, attached to the same evaluator.
+        metrics: the metrics, attached to the same evaluator.
         output_dir: folder of the tables.
-        title: heading of the Markdown table.
+        title: heading of the Markdown tables.
     """
 
-    def __init__(self, metric: ClassDice, output_dir: Path | str, title: str = "Dice per class") -> None:
-        self.metric = metric
+    def __init__(self, metrics: Sequence[ImageTable], output_dir: Path | str, title: str = "Scores") -> None:
+        self.metrics = metrics
         self.output_dir = Path(output_dir)
         self.title = title
 
@@ -195,9 +208,13 @@ class DiceTables:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
-        frame = self.metric.frame()
-        write_tables(frame, self.output_dir, self.title)
-        logger.info("%s: %s; tables in %s", self.title, one_line(frame), self.output_dir)
+        frames = [metric.frame() for metric in self.metrics]
+        descriptors = list(DESCRIPTORS)
+        frame = pd.concat([frames[0][descriptors], *(f.drop(columns=descriptors) for f in frames)], axis=1)
+        summaries = {by: pd.concat([m.summary(by) for m in self.metrics]) for by in ("stain", "patient")}
+        write_tables(frame, summaries, self.output_dir, self.title)
+        line = one_line(self.metrics[0].summary("stain"))
+        logger.info("%s: %s; tables in %s", self.title, line, self.output_dir)
 
 
 def _save(state: Any, path: Path) -> None:

@@ -1,9 +1,10 @@
-"""Write a datalist: from a folder of slides and annotations, from a table, or of a known data set.
+"""Write a datalist: from a folder of slides and annotations, from a table, of a known data set, or from datalists.
 
 Examples:
     python scripts/prepare_data.py --folder slides --patient_regex '^[^_]+' --stain PAS --out datalist.json
     python scripts/prepare_data.py --table slides.csv --patient_column case --out datalist.json
     python scripts/prepare_data.py --preset regions --root data/regions --out regions.json
+    python scripts/prepare_data.py --merge regions.json slides.json --out both.json
 """
 
 import argparse
@@ -17,7 +18,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bundle.classes import CLASS_NAMES
-from bundle.data.datalist import DatalistItem, write_datalist
+from bundle.data.datalist import DatalistItem, read_items, write_datalist
 from bundle.data.datalist_files import SPLITS
 from bundle.data.preparation import Naming, items_of_folder, items_of_table, with_classes
 from bundle.data.presets import DEFAULT_CROP_UM, PRESETS, preset_items
@@ -46,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--folder", type=Path, help="folder of slides, paired with annotations by file stem")
     source.add_argument("--table", type=Path, help="CSV with the columns image, label, patient, stain, mpp, split, ...")
     source.add_argument("--preset", choices=sorted(PRESETS), help="a known data set, in the folder --root")
+    source.add_argument("--merge", type=Path, nargs="+", help="datalists to put together, their splits kept")
     parser.add_argument("--out", type=Path, required=True, help="datalist to write, .json or .csv")
     parser.add_argument("--root", type=Path, help="folder of the --preset")
     parser.add_argument("--crop_um", type=float, default=DEFAULT_CROP_UM, help="width of a crop of --preset crops, µm")
@@ -61,7 +63,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--class_map", type=json.loads, help='JSON: {"name in the files": "global_sclerosis", ...}')
     parser.add_argument("--mask_values", type=json.loads, help='JSON: {"1": "normal", "#ff0000": "global_sclerosis"}')
     parser.add_argument("--partly_annotated", action="store_true", help="what is not annotated is unknown")
-    parser.add_argument("--fractions", type=float, nargs=3, metavar=tuple(s.upper() for s in SPLITS), help="of slides")
+    parser.add_argument(
+        "--fractions",
+        type=float,
+        nargs=3,
+        metavar=tuple(s.upper() for s in SPLITS),
+        help="of slides; splits anew what has splits",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the split")
     return parser
 
@@ -71,8 +79,10 @@ def _items(options: argparse.Namespace) -> Mapping[str, Sequence[DatalistItem]]:
     if options.preset:
         if options.root is None:
             raise DatalistError("--preset needs --root, the folder of the data set")
-        found = preset_items(options.preset, options.root, options.crop_um)
-        return {split: [_overridden(item, overrides) for item in items] for split, items in found.items()}
+        return _kept_or_new_split(preset_items(options.preset, options.root, options.crop_um), options)
+    if options.merge:
+        lists = [read_items(path) for path in options.merge]
+        return _kept_or_new_split({split: [i for found in lists for i in found[split]] for split in SPLITS}, options)
     if options.folder:
         naming = Naming(options.patient_regex, options.stain_regex, options.stain)
         return _split(items_of_folder(options.folder, options.labels, naming, **overrides), options)
@@ -95,6 +105,15 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 def _overridden(item: DatalistItem, overrides: Mapping[str, Any]) -> DatalistItem:
     return DatalistItem(**{**vars(item), **overrides})
+
+
+def _kept_or_new_split(
+    found: Mapping[str, Sequence[DatalistItem]], options: argparse.Namespace
+) -> Mapping[str, Sequence[DatalistItem]]:
+    """The splits as they are, or with --fractions others."""
+    overrides = _overrides(options)
+    changed = {split: [_overridden(item, overrides) for item in items] for split, items in found.items()}
+    return _split([item for items in changed.values() for item in items], options) if options.fractions else changed
 
 
 def _split(items: Sequence[DatalistItem], options: argparse.Namespace) -> Mapping[str, Sequence[DatalistItem]]:

@@ -1,6 +1,7 @@
 """Handlers on small engines: what is saved, resumed, chosen and reported."""
 
 import logging
+import math
 import resource
 import signal
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bundle.errors import OutputError, WeightsError
 from bundle.evaluation import ClassDice
-from bundle.handlers import BestModel, DiceTables, EpochLoss, EpochSeed, ProgressBar, TrainingState, WeightsLoader
+from bundle.handlers import BestModel, EpochLoss, EpochSeed, ProgressBar, ScoreTables, TrainingState, WeightsLoader
 from bundle.weights import read_checkpoint
 
 
@@ -172,27 +173,72 @@ def evaluator(values, metric="val_dice"):
     return engine
 
 
-def test_the_best_epoch_is_kept(tmp_path):
-    network = torch.nn.Linear(1, 1)
-    engine = evaluator([0.3, float("nan"), 0.5, 0.4, 0.5])
-    best = BestModel(network, tmp_path / "model.pt", "val_dice")
-    best.attach(engine)
-    for number in range(5):
-        torch.nn.init.constant_(network.weight, number)
-        engine.run([0])
-    assert best.best == 0.5
-    assert read_checkpoint(tmp_path / "model.pt")["weight"].item() == 2
-    resumed = BestModel(network, tmp_path / "model.pt", "val_dice")
-    resumed.load_state_dict(best.state_dict())
-    assert resumed.best == 0.5
+@pytest.fixture
+def make_best(tmp_path):
+    """A function that makes a `BestModel` and runs it over epochs of (Dice, training losses); it is at `.path`.
+
+    The network's weight is the number of its epoch.
+    """
+
+    def make(*epochs, state=None, first=0):
+        network = torch.nn.Linear(1, 1)
+        dice = evaluator([value for value, _ in epochs])
+        trainer = Engine(lambda engine, index: [{"loss": epochs[engine.state.epoch - 1][1][index]}])
+        best = BestModel(network, tmp_path / "model.pt", "val_dice")
+        if state is not None:
+            best.load_state_dict(state)
+        best.attach(dice)
+
+        def validate(engine):
+            torch.nn.init.constant_(network.weight, first + engine.state.epoch - 1)
+            dice.run([0])
+
+        EpochLoss(best).attach(trainer)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
+        trainer.run(range(len(epochs[0][1])), len(epochs))
+        return best
+
+    return make
 
 
-def test_a_metric_that_is_no_number_is_warned_of_and_nothing_is_saved(tmp_path, caplog):
-    engine = evaluator([float("nan")])
-    BestModel(torch.nn.Linear(1, 1), tmp_path / "model.pt", "val_dice").attach(engine)
-    engine.run([0])
+def kept_epoch(best):
+    return read_checkpoint(best.path)["weight"].item()
+
+
+def test_the_epoch_of_highest_dice_is_kept_whatever_its_loss(make_best):
+    best = make_best((0.3, [1.0]), (math.nan, [0.1]), (0.5, [9.0]), (0.4, [0.1]))
+    assert kept_epoch(best) == 2
+    assert (best.best, best.loss) == (0.5, 9.0)
+
+
+def test_of_epochs_with_equal_dice_the_one_of_lowest_mean_loss_is_kept(make_best):
+    assert kept_epoch(make_best((0.5, [1.0, 3.0]), (0.5, [0.0, 5.0]), (0.5, [2.5, 0.5]), (0.5, [1.0, 2.0]))) == 2
+    assert kept_epoch(make_best((0.5, [1.0]), (0.5, [1.0]))) == 0
+
+
+@pytest.mark.parametrize("epochs", [[(0.5, [math.nan]), (0.5, [1.0])], [(0.5, [1.0]), (0.5, [math.nan])]])
+def test_a_loss_of_nan_is_worse_than_any_other(make_best, epochs):
+    assert epochs[int(kept_epoch(make_best(*epochs)))][1] == [1.0]
+
+
+def test_the_best_epoch_is_remembered_over_a_restart(make_best):
+    at_once = make_best((0.5, [2.0]), (0.5, [3.0]), (0.5, [1.0]))
+    assert kept_epoch(at_once) == 2
+    state = make_best((0.5, [2.0])).state_dict()
+    assert kept_epoch(make_best((0.5, [3.0]), state=state, first=1)) == 0
+    resumed = make_best((0.5, [1.0]), state=state, first=2)
+    assert kept_epoch(resumed) == 2
+    assert resumed.state_dict() == at_once.state_dict()
+
+
+def test_a_state_that_knows_no_loss_is_one_of_unknown_loss(make_best):
+    assert not make_best((0.4, [1.0]), state={"best": 0.5}).path.exists()
+    assert kept_epoch(make_best((0.5, [1.0]), state={"best": 0.5}, first=7)) == 7
+
+
+def test_a_metric_that_is_no_number_is_warned_of_and_nothing_is_saved(make_best, caplog):
+    assert not make_best((math.nan, [1.0])).path.exists()
     assert "no validation slide has a glomerulus" in caplog.text
-    assert not (tmp_path / "model.pt").exists()
 
 
 def test_equal_weights_make_equal_files(tmp_path):
@@ -255,9 +301,9 @@ def test_the_tables_are_written_and_their_means_are_logged(tmp_path, caplog):
     metric = ClassDice()
     engine = Engine(lambda _, image: image)
     metric.attach(engine, "dice")
-    DiceTables(metric, tmp_path / "tables", "Validation").attach(engine)
+    ScoreTables([metric], tmp_path / "tables", "Validation").attach(engine)
     image = np.array([[0, 1, 1]], np.uint8)
     with caplog.at_level(logging.INFO, logger="bundle.handlers"):
         engine.run([{"pred": image, "label": image, "slide": "s1", "patient": "a", "stain": "PAS"}])
     assert "Validation: glomerulus 1.000 (1), normal 1.000 (1), segmental sclerosis n/a (0)" in caplog.text
-    assert "s1" in (tmp_path / "tables" / "dice.md").read_text(encoding="utf-8")
+    assert "s1" in (tmp_path / "tables" / "per_image.csv").read_text(encoding="utf-8")

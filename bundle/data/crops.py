@@ -1,6 +1,7 @@
 """Crops of annotated glomeruli: the study's second level of evaluation, beside whole slides."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bundle.classes import CLASS_NAMES
@@ -17,19 +18,23 @@ def glomerulus_crops(items: Sequence[Mapping[str, Any]], margin_um: float = 150.
         margin_um: tissue around the box, µm, as far as the slide reaches.
 
     Returns:
-        Items with "region" (level-0 pixels) and "crop": number and class of the glomerulus.
+        Items with "region" (level-0 pixels); "crop": number on its slide and class of the glomerulus; "glomerulus":
+        its number among the objects of the crop, as `Annotation.rasterize_instances` counts them.
     """
     crops = []
     for item in items:
         with open_slide(item["image"], mpp=item.get("mpp"), region=item.get("region")) as slide:
             margin = margin_um / slide.require_mpp()
             frame = item.get("region") or Rect(0, 0, slide.size.width, slide.size.height)
-            for number, glomerulus in enumerate(load_annotation(item, slide.size, slide.mpp).glomeruli, start=1):
+            annotation = load_annotation(item, slide.size, slide.mpp)
+            for number, glomerulus in enumerate(annotation.glomeruli, start=1):
                 if not 1 <= glomerulus.label <= len(CLASS_NAMES):
                     continue
                 region = _box(glomerulus.polygon.bounds, margin, frame)
                 name = f"{number} {CLASS_NAMES[glomerulus.label - 1]}"
-                crops.append({**item, "region": region, "crop": name})
+                window = (region.x - frame.x, region.y - frame.y, region.width, region.height)
+                place = len(replace(annotation, glomeruli=annotation.glomeruli[:number]).within(*window).glomeruli)
+                crops.append({**item, "region": region, "crop": name, "glomerulus": place})
     return crops
 
 

@@ -1,6 +1,8 @@
 """Boundary distance per class, in micrometres."""
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,7 +10,8 @@ from monai.metrics import compute_hausdorff_distance
 from numpy.typing import NDArray
 
 from bundle.classes import CLASS_NAMES, IGNORE_INDEX
-from bundle.evaluation.dice import FOREGROUND
+from bundle.evaluation.image_table import ImageTable
+from bundle.evaluation.tables import FOREGROUND
 
 
 def hd95_um(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], *, mpp: float) -> dict[str, float]:
@@ -42,3 +45,20 @@ def _hd95(prediction: NDArray[np.bool_], truth: NDArray[np.bool_], mpp: float) -
         # in pixels, scaled after: MONAI's distances are float32, and a whole number of pixels is exact there
         distance = compute_hausdorff_distance(predicted, true, include_background=True, percentile=95)
     return mpp * float(distance)
+
+
+class BoundaryDistance(ImageTable):
+    """Ignite metric: `hd95_um` of each image, micrometres; see `ImageTable`.
+
+    Images have "pred" and "label", class indices (H, W); "downsample", as `bundle.transforms.RasterizeLabeld` leaves
+    it; "image", the slide.
+    """
+
+    measures = ("hd95_um",)
+    columns = tuple(f"hd95_um_{name}" for name in (FOREGROUND, *CLASS_NAMES))
+
+    def row(self, image: Mapping[str, Any]) -> dict[str, float]:
+        """Distance of the union and of each class."""
+        mpp = image["downsample"] * image["image"].mpp
+        found = hd95_um(np.asarray(image["pred"]), np.asarray(image["label"]), mpp=mpp)
+        return {f"hd95_um_{name}": value for name, value in found.items()}

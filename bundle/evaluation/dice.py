@@ -4,19 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from ignite.metrics import Metric
 from monai.metrics import DiceHelper
 from numpy.typing import NDArray
 
 from bundle.classes import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES
-
-FOREGROUND = "glomerulus"
-"""Name of the union of all classes."""
-
-DESCRIPTORS = ("slide", "crop", "patient", "stain")
-"""What a row of the table says of its image."""
+from bundle.evaluation.image_table import ImageTable
+from bundle.evaluation.tables import FOREGROUND
 
 
 def class_dice(prediction: NDArray[np.uint8], truth: NDArray[np.uint8]) -> dict[str, float]:
@@ -41,46 +35,21 @@ def _dice(prediction: torch.Tensor, truth: torch.Tensor, channels: int) -> list[
     return helper(prediction.to(truth.dtype), truth)[0].tolist()
 
 
-class ClassDice(Metric):
-    """Ignite metric: one row of Dice an image, `rows`; its value is the mean Dice of the union over images.
+class ClassDice(ImageTable):
+    """Ignite metric: `class_dice` of each image, and false-positive pixels by class; see `ImageTable`.
 
-    `engine.state.metrics` also gets NAME_CLASS for each class: the mean over the images whose annotation has the
-    class, NaN where none has. The table `frame()` serves `bundle.handlers.DiceTables`.
+    Images have "pred" and "label", class indices (H, W), label 255 unlabelled.
     """
 
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-        super().__init__()
+    measures = ("dice",)
+    columns = (
+        *(f"dice_{name}" for name in (FOREGROUND, *CLASS_NAMES)),
+        *(f"false_positive_px_{name}" for name in CLASS_NAMES),
+    )
 
-    def reset(self) -> None:
-        """Forget the images seen."""
-        self.rows = []
-
-    def iteration_completed(self, engine: Any) -> None:
-        """Add the image of this iteration; what the datalist says of it is in the batch, not in the output."""
-        self.update({**engine.state.batch, **engine.state.output})
-
-    def update(self, output: Mapping[str, Any]) -> None:
-        """Add one image: "pred" and "label", class indices (H, W), and `DESCRIPTORS` where known."""
-        prediction, truth = np.asarray(output["pred"]), np.asarray(output["label"])
+    def row(self, image: Mapping[str, Any]) -> dict[str, float]:
+        """Dice of the union and of each class, and the pixels of each class on labelled background."""
+        prediction, truth = np.asarray(image["pred"]), np.asarray(image["label"])
         extra = prediction[(truth != IGNORE_INDEX) & (truth == 0)]
-        row = {key: output.get(key, "") for key in DESCRIPTORS}
-        row |= {f"dice_{name}": value for name, value in class_dice(prediction, truth).items()}
-        row |= {f"false_positive_px_{name}": int((extra == i).sum()) for i, name in enumerate(CLASS_NAMES, 1)}
-        self.rows.append(row)
-
-    def compute(self) -> float:
-        """Mean Dice of the union over the images that have glomeruli."""
-        return float(self.frame()[f"dice_{FOREGROUND}"].mean())
-
-    def completed(self, engine: Any, name: str) -> None:
-        """Put the value and the classes' means into `engine.state.metrics`."""
-        super().completed(engine, name)
-        frame = self.frame()
-        for label in CLASS_NAMES:
-            engine.state.metrics[f"{name}_{label}"] = float(frame[f"dice_{label}"].mean())
-
-    def frame(self) -> pd.DataFrame:
-        """One row an image: descriptors, Dice of the union and of each class, false-positive pixels by class."""
-        columns = [*DESCRIPTORS, *(f"dice_{n}" for n in (FOREGROUND, *CLASS_NAMES))]
-        return pd.DataFrame(self.rows, columns=[*columns, *(f"false_positive_px_{n}" for n in CLASS_NAMES)])
+        dice = {f"dice_{name}": value for name, value in class_dice(prediction, truth).items()}
+        return dice | {f"false_positive_px_{name}": int((extra == i).sum()) for i, name in enumerate(CLASS_NAMES, 1)}

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from bundle.classes import CLASS_NAMES, GLOBAL, IGNORE_INDEX
 from bundle.data.annotations import Annotation, Glomerulus
-from bundle.evaluation.dice import FOREGROUND
+from bundle.evaluation.tables import FOREGROUND
 
 MATCH_IOU = 0.5
 """A prediction finds a glomerulus when their IoU is above (not at) this."""

@@ -9,7 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from bundle.errors import DatalistError
-from bundle.evaluation.tables import ALL
 
 MIN_PATIENTS = 6
 """With fewer differences the two-sided Wilcoxon test cannot reach p < 0.05 (5 give 2 / 2**5 at best)."""
@@ -45,7 +44,7 @@ class PairedTest:
 
 
 def bootstrap_interval(
-    values: ArrayLike, patients: Sequence[str], *, level: float = 0.95, resamples: int = 9999, seed: int = 0
+    values: ArrayLike, patients: Sequence[str], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Mean over images and its percentile interval from a cluster bootstrap (Davison & Hinkley 1997, 3.8).
 
@@ -61,23 +60,42 @@ def bootstrap_interval(
     Returns:
         The mean is NaN without values; the interval is NaN with fewer than 2 patients.
     """
-    clusters = _valid(np.column_stack([np.asarray(values, float)]), patients).groupby("patient")[0]
-    sums, counts = clusters.sum().to_numpy(), clusters.count().to_numpy()
-    images = int(counts.sum())
-    mean = float(sums.sum() / images) if images else float("nan")
-    if len(sums) < 2:
-        return Interval(mean, float("nan"), float("nan"), images, len(sums))
+    values = np.asarray(values, float)
+    return bootstrap_ratio(values, np.ones_like(values), patients, level=level, resamples=resamples, seed=seed)
+
+
+def bootstrap_ratio(
+    numerator: ArrayLike,
+    denominator: ArrayLike,
+    patients: Sequence[str],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """`bootstrap_interval` of a pooled ratio: sum of the numerators over sum of the denominators of all images.
+
+    Images with NaN in either, or a denominator of 0, do not count; they leave the ratio as it is.
+    """
+    pairs = np.column_stack([np.asarray(numerator, float), np.asarray(denominator, float)])
+    pairs[pairs[:, 1] == 0] = np.nan
+    valid = _valid(pairs, patients)
+    sums = valid.groupby("patient")[[0, 1]].sum().to_numpy().T
+    images = len(valid)
+    mean = float(sums[0].sum() / sums[1].sum()) if images else float("nan")
+    if sums.shape[1] < 2:
+        return Interval(mean, float("nan"), float("nan"), images, sums.shape[1])
     interval = stats.bootstrap(
-        (sums, counts),
+        tuple(sums),
         _ratio_of_sums,
-        paired=True,  # a patient's sum and number of images are drawn together
+        paired=True,  # a patient's sums are drawn together
         vectorized=True,
         method="percentile",
         confidence_level=level,
         n_resamples=resamples,
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Interval(mean, float(interval.low), float(interval.high), images, len(sums))
+    return Interval(mean, float(interval.low), float(interval.high), images, sums.shape[1])
 
 
 def _ratio_of_sums(sums: NDArray, counts: NDArray, axis: int = -1) -> NDArray:
@@ -109,34 +127,6 @@ def _valid(values: NDArray[np.float64], patients: Sequence[str]) -> pd.DataFrame
     return pd.DataFrame(values).assign(patient=np.asarray(patients, str)).dropna()
 
 
-def intervals(
-    frame: pd.DataFrame, by: str = "stain", *, prefix: str = "dice_", level: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
-    """Patient-level bootstrap interval of each measure per value of `by`, and over ALL: joins `tables.summarise`.
-
-    Args:
-        frame: one row an image, `ClassDice.frame()` or alike; an image of unknown patient (empty) counts as one of a
-            patient that has this slide only.
-        by: a descriptor column, e.g. "stain".
-        prefix: of the columns to be measured.
-        level: confidence level.
-        seed: of the random draws.
-
-    Returns:
-        One row a group, groups sorted and ALL last; columns MEASURE_low, MEASURE_high, MEASURE_patients.
-    """
-    columns = [column for column in frame if column.startswith(prefix)]
-    groups = [(str(value), group) for value, group in frame.groupby(by, sort=True)] + [(ALL, frame)]
-    rows = []
-    for name, group in groups:
-        row: dict[str, object] = {by: name}
-        for column in columns:
-            found = bootstrap_interval(group[column], _patients(group), level=level, seed=seed)
-            row |= {f"{column}_low": found.low, f"{column}_high": found.high, f"{column}_patients": found.patients}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def paired_tests(first: pd.DataFrame, second: pd.DataFrame, *, prefix: str = "dice_") -> pd.DataFrame:
     """`paired_test` of every measure that both models' tables have.
 
@@ -156,13 +146,13 @@ def paired_tests(first: pd.DataFrame, second: pd.DataFrame, *, prefix: str = "di
         raise DatalistError("the two tables are not of the same images: evaluate both models on the same datalist")
     right = right.loc[left.index]
     measures = [column for column in left if column.startswith(prefix) and column in right]
-    patients = _patients(first)
+    patients = patients_of(first)
     tests = [{"measure": m} | vars(paired_test(left[m], right[m], patients)) for m in measures]
     return pd.DataFrame(tests, columns=["measure", *PairedTest.__dataclass_fields__])
 
 
-def _patients(frame: pd.DataFrame) -> list[str]:
-    """The patient of each row; where it is not known the slide stands for it."""
+def patients_of(frame: pd.DataFrame) -> list[str]:
+    """The patient of each row of a table of images; where it is not known the slide stands for it."""
     known = _text(frame["patient"])
     return known.where(known != "", "slide " + _text(frame["slide"])).tolist()
 

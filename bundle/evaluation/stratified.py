@@ -4,14 +4,17 @@ The one-channel head of the study (glomerulus or not) has no Dice of a class; th
 glomeruli of a class are covered.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from bundle.classes import CLASS_NAMES, IGNORE_INDEX
-from bundle.evaluation.dice import FOREGROUND
+from bundle.evaluation.image_table import ImageTable
+from bundle.evaluation.tables import FOREGROUND
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,12 @@ class StratifiedDice:
         """Dice_c of "glomerulus" (all classes pooled) and of each class; NaN where the image has none of it."""
         members = {FOREGROUND: self.label > 0} | {n: self.label == i for i, n in enumerate(CLASS_NAMES, 1)}
         return {name: self._pooled(of) for name, of in members.items()}
+
+    def only(self, number: int) -> "StratifiedDice":
+        """The same of glomerulus `number` alone, of none where it has no pixels."""
+        of = self.number == number
+        counts = (self.number[of], self.label[of], self.common_px[of], self.predicted_px[of], self.true_px[of])
+        return StratifiedDice(*counts, self.stray_px)
 
     def _pooled(self, of: NDArray[np.bool_]) -> float:
         if not of.any():
@@ -109,3 +118,34 @@ def _cells(instances: NDArray[np.integer], margin_px: float) -> NDArray[np.integ
 def _count(values: NDArray[np.integer], number: NDArray[np.integer]) -> NDArray[np.int64]:
     """How often each of the ascending `number` occurs; all values are among them."""
     return np.bincount(np.searchsorted(number, values), minlength=len(number)).astype(np.int64)
+
+
+class ClassStratifiedDice(ImageTable):
+    """Ignite metric: `stratified_dice` of each image, and its stray pixels; see `ImageTable`.
+
+    Images have "pred" and "label", class indices (H, W); "annotation" and "downsample", as
+    `bundle.transforms.RasterizeLabeld` leaves them; "image", the slide. Of the image of one glomerulus, which has its
+    number in the annotation as "glomerulus", that one alone is measured, its neighbours are not.
+
+    Args:
+        margin_um: width of the neighbourhood around a glomerulus in which false positives count, micrometres.
+    """
+
+    measures = ("stratified_dice",)
+    columns = (*(f"stratified_dice_{name}" for name in (FOREGROUND, *CLASS_NAMES)), "stray_px")
+
+    def __init__(self, margin_um: float = 50.0) -> None:
+        self.margin_um = margin_um
+        super().__init__()
+
+    def row(self, image: Mapping[str, Any]) -> dict[str, float]:
+        """Class-stratified Dice of the union and of each class."""
+        truth = np.asarray(image["label"])
+        downsample = image["downsample"]
+        instances = image["annotation"].rasterize_instances(0, 0, truth.shape[1], truth.shape[0], downsample)
+        mpp = downsample * image["image"].mpp
+        found = stratified_dice(np.asarray(image["pred"]), truth, instances, mpp=mpp, margin_um=self.margin_um)
+        if image.get("glomerulus"):
+            found = found.only(image["glomerulus"])
+        dice = {f"stratified_dice_{name}": value for name, value in found.by_class().items()}
+        return dice | {"stray_px": found.stray_px}

@@ -1,6 +1,6 @@
 """What training needs beyond MONAI and torch."""
 
 from bundle.training.freeze import FreezeLayers
-from bundle.training.losses import BCELovaszLoss, MaskedDiceCELoss
+from bundle.training.losses import BCELovaszLoss, DiceCELovaszLoss, MaskedDiceCELoss, TverskyFocalLoss
 
-__all__ = ["BCELovaszLoss", "FreezeLayers", "MaskedDiceCELoss"]
+__all__ = ["BCELovaszLoss", "DiceCELovaszLoss", "FreezeLayers", "MaskedDiceCELoss", "TverskyFocalLoss"]

@@ -77,7 +77,7 @@ class RasterizeLabeld(MapTransform):
         self.slide_key = slide_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The item with its label as an array."""
+        """The item with its label as an array, the `Annotation` itself and the label's "downsample"."""
         item: dict[Any, Any] = dict(data)
         slide = item[self.slide_key]
         downsample = self.tiles.downsample(slide.mpp)
@@ -85,6 +85,7 @@ class RasterizeLabeld(MapTransform):
         for key in self.key_iterator(item):
             annotation = load_annotation({**item, "image": slide.path}, slide.size, slide.mpp)
             item[key] = annotation.rasterize(0, 0, size.width, size.height, downsample)
+            item |= {"annotation": annotation, "downsample": downsample}
         return item
 
 

@@ -21,6 +21,8 @@ PROGRAMS = {
     "finetune": ["train.yaml", "finetune.yaml"],
     "inference": ["inference.yaml"],
     "inference_region": ["inference_region.yaml"],
+    "study": ["study.yaml"],
+    "study of phantoms": ["study.yaml", "study_phantom.yaml"],
     **{
         f"{program} {network}": [*files, f"networks/{network}.yaml"]
         for network in ("basic_unet", "swin_unetr", "unet3plus")
@@ -31,6 +33,9 @@ PROGRAMS = {
         for protocol in ("study", "physical")
         for program, files in {"train": ["train.yaml"], "inference": ["inference.yaml"]}.items()
     },
+    **{f"train {loss}": ["train.yaml", f"losses/{loss}.yaml"] for loss in ("dice_ce", "lovasz", "tversky")},
+    "train bce_lovasz": ["train.yaml", "networks/unet3plus.yaml", "losses/bce_lovasz.yaml"],
+    "inference bce_lovasz": ["inference.yaml", "networks/unet3plus.yaml", "losses/bce_lovasz.yaml"],
 }
 """What a user runs, and the files that it is made of; later files override earlier ones."""
 
@@ -158,7 +163,7 @@ def test_expressions_hide_no_logic(name):
 
 @program
 def test_imports_are_few(name):
-    assert set(config(name)["imports"]) <= IMPORTS
+    assert set(config(name).get("imports", [])) <= IMPORTS
 
 
 @program
@@ -176,6 +181,17 @@ def test_training_and_inference_agree(id, other):
 def test_the_default_files_change_nothing(part):
     assert config(f"{part} physical") == config(part)
     assert config(f"{part} basic_unet") == {"lower_layers": config("train")["lower_layers"], **config(part)}
+
+
+def test_the_default_loss_s_file_changes_nothing():
+    assert config("train dice_ce") == config("train")
+
+
+def test_the_study_s_loss_is_that_of_its_protocol():
+    chosen = config("train bce_lovasz")
+    assert chosen["loss"] == config("train study")["loss"]
+    assert chosen["network_def"] == config("inference bce_lovasz")["network_def"]
+    assert chosen["network_def"] == {**config("train unet3plus")["network_def"], "out_channels": 1}
 
 
 @pytest.mark.parametrize("part", ["train", "inference"])
@@ -211,6 +227,12 @@ def test_the_best_model_is_chosen_by_a_metric_that_exists():
     train = config("train")
     assert train["best_model"]["metric"] in train["validate"]["key_metric"]
     assert train["validate"]["evaluator"]["key_val_metric"] == "@validate#key_metric"
+
+
+def test_the_best_model_knows_the_epoch_s_loss_when_the_epoch_is_validated():
+    handlers = {handler["_target_"]: handler for handler in config("train")["train"]["handlers"]}
+    assert handlers["bundle.handlers.EpochLoss"]["best_model"] == "@best_model"
+    assert list(handlers).index("bundle.handlers.EpochLoss") < list(handlers).index("ValidationHandler")
 
 
 def test_the_state_is_saved_after_the_epoch_is_validated():

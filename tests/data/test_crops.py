@@ -8,6 +8,7 @@ from PIL import Image
 from shapely.geometry import box, mapping
 
 from bundle.data.crops import glomerulus_crops
+from bundle.data.datalist import load_annotation
 from bundle.errors import DatalistError, UnknownResolutionError
 from bundle.geometry import Rect
 from bundle.slide import open_slide
@@ -82,3 +83,12 @@ def test_a_slide_without_annotation_is_refused(item):
     del item["label"]
     with pytest.raises(DatalistError, match="no annotation"):
         glomerulus_crops([item])
+
+
+def test_a_crop_knows_its_glomerulus_among_the_objects_that_reach_into_it(item):
+    for margin_um in (5, 500):
+        for crop in glomerulus_crops([item], margin_um=margin_um):
+            with open_slide(item["image"], mpp=2.0, region=crop["region"]) as slide:
+                annotation = load_annotation(crop, slide.size, slide.mpp)
+            assert annotation.glomeruli[crop["glomerulus"] - 1].name == crop["crop"].split()[1]
+            assert len(annotation.glomeruli) == (1 if margin_um == 5 else 3)

@@ -150,6 +150,30 @@ def test_a_mistake_ends_the_command_with_one_line_and_no_datalist(folder, capsys
     assert not out.exists()
 
 
+def test_datalists_are_put_together_and_keep_their_splits_unless_told_otherwise(folder, tmp_path):
+    first, second, both, anew = (tmp_path / name for name in ("first.json", "second.csv", "both.json", "anew.json"))
+    assert main(options(folder, first)) == 0
+    slide(tmp_path / "lone.png")
+    (tmp_path / "lone.csv").write_text("image,patient,stain,split\nlone.png,Z,PAS,validation\n")
+    assert main(["--table", str(tmp_path / "lone.csv"), "--out", str(second)]) == 0
+
+    merge = ["--merge", str(first), str(second)]
+    assert main([*merge, "--out", str(both)]) == 0
+    assert main([*merge, "--fractions", "0", "0", "1", "--out", str(anew)]) == 0
+
+    parts, whole = read_items(first), read_items(both)
+    assert {split: len(items) - len(parts[split]) for split, items in whole.items()} == {
+        "training": 0,
+        "validation": 1,
+        "test": 0,
+    }
+    assert {split: len(items) for split, items in read_items(anew).items()} == {
+        "training": 0,
+        "validation": 0,
+        "test": 13,
+    }
+
+
 def test_a_preset_without_its_folder_says_so(tmp_path, capsys):
     assert main(["--preset", "crops", "--out", str(tmp_path / "d.json")]) == 1
     assert main(["--preset", "crops", "--root", str(tmp_path), "--out", str(tmp_path / "d.json")]) == 1

@@ -232,6 +232,19 @@ def test_a_slide_smaller_than_a_tile_is_in_it_whole_on_white(make_item):
         assert is_slide.sum() == 50 * 50
         assert (tile["image"][:, ~is_slide] == 255).all()
         assert (tile["label"] == 1).sum() == 36
+        assert (tile["label"][0][~is_slide] == IGNORE_INDEX).all()
+
+
+def test_glomeruli_that_a_region_cuts_are_known_inside_it_alone_and_not_drawn_by_themselves(make_item):
+    # The region holds the first glomerulus, from 17 to 23, and a sliver of the second, from 42 to 48.
+    item = make_item(glomeruli=[1, 3], region=Rect(10, 10, 33, 20))
+    for tile in draws([item], length=30, tiles=PhysicalTiles(60, 0, 1.0), background_fraction=0.0):
+        is_region = tile["image"].max(axis=0) < 255
+        assert is_region.sum() == 33 * 20
+        assert (tile["label"][0][~is_region] == IGNORE_INDEX).all()
+        assert (tile["label"] == 1).sum() == 36
+        assert (tile["label"] == 3).sum() == 6
+    assert {centre(tile) for tile in draws([item], length=30, background_fraction=0.0)} == {1}
 
 
 def test_jitter_moves_glomeruli_off_the_centre(make_item):

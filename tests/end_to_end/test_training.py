@@ -1,6 +1,7 @@
 """Training and evaluation by the commands of the README, on phantom slides of a second's work."""
 
 import csv
+import json
 import math
 import re
 import shutil
@@ -68,7 +69,7 @@ def resumed(cohort, tmp_path_factory):
 def test_training_writes_model_state_curves_and_tables(unbroken):
     folder, _ = unbroken
     assert {p.name for p in folder.iterdir()} == {"model.pt", "training_state.pt", "tensorboard", "validation"}
-    tables = {"dice.md", "dice_per_image.csv", "dice_per_stain.csv", "dice_per_patient.csv"}
+    tables = {"summary.md", "per_image.csv", "per_stain.csv", "per_patient.csv"}
     assert {p.name for p in (folder / "validation").iterdir()} == tables
 
 
@@ -116,7 +117,7 @@ def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(unbroken, resum
     assert all(torch.equal(value, found["network"][key]) for key, value in expected["network"].items())
     assert expected["lr_scheduler"] == found["lr_scheduler"]
     assert (unbroken[0] / "model.pt").read_bytes() == (resumed[0] / "model.pt").read_bytes()
-    table = Path("validation") / "dice_per_image.csv"
+    table = Path("validation") / "per_image.csv"
     assert (unbroken[0] / table).read_text() == (resumed[0] / table).read_text()
 
 
@@ -168,7 +169,7 @@ def number(cell: str) -> float:
 @pytest.mark.parametrize(("table", "rasters"), [("slides", "validate"), ("crops", "crops")])
 def test_the_tables_hold_the_dice_of_the_rasters(evaluation, table, rasters):
     folder, found = evaluation[0] / table, evaluation[1][rasters]
-    rows = read(folder / "dice_per_image.csv")
+    rows = read(folder / "per_image.csv")
     assert len(rows) == len(found) > 3
     assert any((prediction > 0).any() for prediction, _ in found)
     for row, (prediction, truth) in zip(rows, found, strict=True):
@@ -182,23 +183,21 @@ def test_the_tables_hold_the_dice_of_the_rasters(evaluation, table, rasters):
 @pytest.mark.parametrize(("by", "groups"), [("stain", ["HE", "PAS"]), ("patient", ["d", "e", "f"])])
 def test_the_summaries_hold_mean_and_deviation_of_the_images(evaluation, table, by, groups):
     folder = evaluation[0] / table
-    images, summary = read(folder / "dice_per_image.csv"), read(folder / f"dice_per_{by}.csv")
-    assert [row[by] for row in summary] == [*groups, "ALL"]
-    for row in summary:
-        members = [image for image in images if row[by] in (image[by], "ALL")]
-        assert int(row["images"]) == len(members)
-        for name in ("glomerulus", *CLASS_NAMES):
-            values = np.array([number(image[f"dice_{name}"]) for image in members])
-            values = values[~np.isnan(values)]
-            assert int(row[f"dice_{name}_n"]) == len(values)
-            mean = values.mean() if len(values) else math.nan
-            deviation = values.std(ddof=1) if len(values) > 1 else math.nan
-            assert number(row[f"dice_{name}_mean"]) == pytest.approx(mean, nan_ok=True)
-            assert number(row[f"dice_{name}_std"]) == pytest.approx(deviation, nan_ok=True, abs=1e-9)
+    images, summary = read(folder / "per_image.csv"), read(folder / f"per_{by}.csv")
+    assert list(dict.fromkeys(row[by] for row in summary)) == [*groups, "ALL"]
+    for row in (row for row in summary if row["measure"] in ("dice", "stratified_dice")):
+        column = f"{row['measure']}_{row['class']}"
+        values = np.array([number(image[column]) for image in images if row[by] in (image[by], "ALL")])
+        values = values[~np.isnan(values)]
+        assert int(row["n"]) == len(values)
+        mean = values.mean() if len(values) else math.nan
+        deviation = values.std(ddof=1) if len(values) > 1 else math.nan
+        assert number(row["mean"]) == pytest.approx(mean, nan_ok=True)
+        assert number(row["std"]) == pytest.approx(deviation, nan_ok=True, abs=1e-9)
 
 
 def test_a_class_that_a_crop_lacks_is_no_number_and_never_0(evaluation):
-    rows = read(evaluation[0] / "crops" / "dice_per_image.csv")
+    rows = read(evaluation[0] / "crops" / "per_image.csv")
     lacking = 0
     for row, (_, truth) in zip(rows, evaluation[1]["crops"], strict=True):
         for i, name in enumerate(CLASS_NAMES, 1):
@@ -209,7 +208,7 @@ def test_a_class_that_a_crop_lacks_is_no_number_and_never_0(evaluation):
 
 
 def test_every_annotated_glomerulus_is_a_crop_that_holds_it(evaluation):
-    rows = read(evaluation[0] / "crops" / "dice_per_image.csv")
+    rows = read(evaluation[0] / "crops" / "per_image.csv")
     for row, (_, truth) in zip(rows, evaluation[1]["crops"], strict=True):
         index = CLASS_NAMES.index(row["crop"].split()[1]) + 1
         assert (truth == index).any()
@@ -217,9 +216,30 @@ def test_every_annotated_glomerulus_is_a_crop_that_holds_it(evaluation):
 
 
 def test_the_paper_table_is_written(evaluation):
-    text = (evaluation[0] / "slides" / "dice.md").read_text(encoding="utf-8")
-    assert text.startswith("# Whole-slide Dice\n")
-    assert all(f"## Per {part}" in text for part in ("stain", "patient", "image"))
+    text = (evaluation[0] / "slides" / "summary.md").read_text(encoding="utf-8")
+    assert text.startswith("# Whole slides\n")
+    measures = ("dice", "stratified_dice", "f1", "panoptic_quality", "count_error", "pooled_f1", "global_percent_error")
+    assert all(f"## {measure} per {by}\n" in text for measure in measures for by in ("stain", "patient"))
+
+
+def test_counted_glomeruli_are_those_of_the_annotation(evaluation, cohort):
+    items = json.loads(cohort.read_text())["test"]
+    rows = {row["slide"]: row for row in read(evaluation[0] / "slides" / "per_image.csv")}
+    for item in items:
+        features = json.loads((cohort.parent / item["label"]).read_text())["features"]
+        row = rows[Path(item["image"]).stem]
+        assert number(row["true_positives_glomerulus"]) + number(row["false_negatives_glomerulus"]) == len(features)
+        names = [feature["properties"]["classification"]["name"] for feature in features]
+        assert number(row["true_global_percent"]) == pytest.approx(100 * names.count("global_sclerosis") / len(names))
+
+
+def test_a_crop_is_stratified_by_the_class_of_its_own_glomerulus(evaluation):
+    rows = read(evaluation[0] / "crops" / "per_image.csv")
+    for row in rows:
+        own = row["crop"].split()[1]
+        assert row[f"stratified_dice_{own}"] == row["stratified_dice_glomerulus"] != ""
+        assert {row[f"stratified_dice_{name}"] for name in CLASS_NAMES if name != own} == {""}
+    assert {row["hd95_um_glomerulus"] != "" for row in rows} >= {True}
 
 
 @pytest.mark.slow
@@ -231,5 +251,5 @@ def test_the_evaluation_command_runs_with_its_progress_bars(cohort, unbroken, tm
     assert "Warning" not in errors
     assert "crops" in errors
     # The same slides, the same network: what training said at its best epoch.
-    (row,) = read(tmp_path / "slides" / "dice_per_image.csv")
+    (row,) = read(tmp_path / "slides" / "per_image.csv")
     assert row["patient"] == "c"

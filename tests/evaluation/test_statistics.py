@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundle.errors import DatalistError
-from bundle.evaluation.statistics import bootstrap_interval, intervals, paired_test, paired_tests
-from bundle.evaluation.tables import summarise
+from bundle.evaluation.statistics import bootstrap_interval, bootstrap_ratio, paired_test, paired_tests
 
 NAN = math.nan
 
@@ -152,6 +151,18 @@ def test_swapping_the_models_keeps_p_and_turns_the_sign(rows):
     assert there.median_difference == pytest.approx(-back.median_difference)
 
 
+def test_a_pooled_ratio_is_that_of_the_sums_and_images_without_a_denominator_say_nothing():
+    found = bootstrap_ratio([2, 0, 4, 0], [4, 2, 4, 0], list("abcd"))
+    assert found.mean == pytest.approx(6 / 10)
+    assert (found.images, found.patients) == (3, 3)
+    assert 0 <= found.low < found.mean < found.high <= 1
+
+
+def test_a_ratio_with_denominators_of_1_is_the_mean():
+    values, patients = [0.1, 0.5, NAN, 0.9], list("aabb")
+    assert bootstrap_ratio(values, [1, 1, 1, 1], patients) == bootstrap_interval(values, patients)
+
+
 @pytest.fixture
 def frame():
     """Eight patients, two stains; global sclerosis on HE alone."""
@@ -161,28 +172,6 @@ def frame():
         for i in range(16)
     ]
     return pd.DataFrame(rows, columns=["slide", "crop", "patient", "stain", "dice_normal", "dice_global_sclerosis"])
-
-
-def test_the_table_has_the_interval_of_every_class_and_stain_and_all(frame):
-    table = intervals(frame).set_index("stain")
-    assert table.index.tolist() == ["HE", "PAS", "ALL"]
-    for stain, images in {"HE": frame[::2], "PAS": frame[1::2], "ALL": frame}.items():
-        for measure in ("dice_normal", "dice_global_sclerosis"):
-            expected = bootstrap_interval(images[measure], images["patient"])
-            found = table.loc[stain, [f"{measure}_low", f"{measure}_high", f"{measure}_patients"]].tolist()
-            assert found == pytest.approx([expected.low, expected.high, expected.patients], nan_ok=True)
-    assert math.isnan(table.loc["PAS", "dice_global_sclerosis_low"])
-
-
-def test_the_table_joins_the_summary_row_by_row(frame):
-    joined = summarise(frame, "stain").merge(intervals(frame), on="stain", validate="one_to_one")
-    assert (joined["dice_normal_low"] < joined["dice_normal_mean"]).all()
-    assert (joined["dice_normal_mean"] < joined["dice_normal_high"]).all()
-
-
-@pytest.mark.parametrize("unknown", ["", NAN])
-def test_a_slide_of_an_unknown_patient_is_its_own_patient(frame, unknown):
-    assert intervals(frame.assign(patient=unknown))["dice_normal_patients"].tolist() == [8, 8, 16]
 
 
 def test_models_are_compared_image_by_image_whatever_the_order(frame):
