@@ -38,6 +38,7 @@ def _spec(options: argparse.Namespace, i: int) -> PhantomSpec:
         class_fractions=tuple(options.class_fractions),
         cores=options.cores,
         oracle=options.oracle,
+        counts=None if options.counts is None else tuple(options.counts),
     )
 
 
@@ -68,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
         default=[0.6, 0.15, 0.25],
         metavar=("NORMAL", "SEGMENTAL", "GLOBAL"),
         help="shares of the classes",
+    )
+    add(
+        "--counts",
+        type=int,
+        nargs=3,
+        metavar=("NORMAL", "SEGMENTAL", "GLOBAL"),
+        help="exact numbers of glomeruli, in place of density and shares",
     )
     add("--cores", type=int, default=None, help="biopsy cores per slide; by default one per 1.7 mm")
     add("--oracle", action="store_true", help="flat colours per class instead of tissue, lossless")

@@ -4,13 +4,14 @@ The layout depends on the seed and the slide's extent in micrometres, not on `or
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from bundle.classes import GLOBAL, NORMAL, SEGMENTAL
+from bundle.errors import ConfigError
 from bundle.phantom.spec import PhantomSpec
 from bundle.phantom.tissue import Tissue, lay_cores
 
@@ -33,6 +34,8 @@ DIAMETERS_UM = {
 _ROUGHEST = 1.16
 _CELL_UM = MAX_DIAMETER_UM * _ROUGHEST + GAP_UM
 _TRIES_PER_STRUCTURE = 60
+_ROUNDS_WHEN_EXACT = 100
+"""Times the tries for a glomerulus that must be placed: the last ones search a nearly full core."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,21 +85,38 @@ class Layout:
 
 
 def lay_out(spec: PhantomSpec) -> Layout:
-    """The layout of a phantom: same spec, same layout; `origin`, `stain` and `oracle` do not matter."""
+    """The layout of a phantom: same spec, same layout; `origin`, `stain` and `oracle` do not matter.
+
+    Raises:
+        ConfigError: the exact `counts` of glomeruli do not fit into the tissue.
+    """
     rng = np.random.default_rng([spec.seed, 1])
     tissue = lay_cores(spec, rng)
     area_mm2 = tissue.area_mm2()
-    wanted = round(spec.glomeruli_per_mm2 * area_mm2)
+    glomeruli = rng.permutation(np.repeat([NORMAL.index, SEGMENTAL.index, GLOBAL.index], _numbers(spec, area_mm2)))
+    labels = np.concatenate([glomeruli, np.full(round(ARTERIES_PER_MM2 * area_mm2), ARTERY)])
+    rounds = 1 if spec.counts is None else _ROUNDS_WHEN_EXACT
+    structures = tuple(_place(tissue, labels, rng, rounds))
+    placed = sum(s.label != ARTERY for s in structures)
+    if spec.counts is not None and placed < len(glomeruli):
+        raise ConfigError(
+            f"phantom slide: only {placed} of {len(glomeruli)} glomeruli fit; take a larger size or lower counts; "
+            f"got {spec}"
+        )
+    return Layout(tissue, structures)
+
+
+def _numbers(spec: PhantomSpec, area_mm2: float) -> np.ndarray:
+    """Wanted glomeruli by class: as counted, or by density, shared out by largest remainder.
+
+    Then every class with a share gets one where there are enough.
+    """
+    if spec.counts is not None:
+        return np.array(spec.counts)
+    count = round(spec.glomeruli_per_mm2 * area_mm2)
     if spec.glomeruli_per_mm2 > 0:
-        wanted = max(wanted, 1)
-    labels = _labels(wanted, spec.class_fractions, rng)
-    labels = np.concatenate([labels, np.full(round(ARTERIES_PER_MM2 * area_mm2), ARTERY)])
-    return Layout(tissue, tuple(_place(tissue, labels, rng)))
-
-
-def _labels(count: int, fractions: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
-    """`count` labels by largest remainder; every class with a share gets one where there are enough."""
-    share = np.array(fractions) / sum(fractions)
+        count = max(count, 1)
+    share = np.array(spec.class_fractions) / sum(spec.class_fractions)
     numbers = np.floor(share * count).astype(int)
     for i in np.argsort(numbers - share * count, kind="stable")[: count - numbers.sum()]:
         numbers[i] += 1
@@ -104,30 +124,52 @@ def _labels(count: int, fractions: tuple[float, float, float], rng: np.random.Ge
         if count >= np.count_nonzero(share):
             numbers[i] += 1
             numbers[np.argmax(numbers)] -= 1
-    return rng.permutation(np.repeat([NORMAL.index, SEGMENTAL.index, GLOBAL.index], numbers))
+    return numbers
 
 
-def _place(tissue: Tissue, labels: np.ndarray, rng: np.random.Generator) -> Iterator[Structure]:
-    """Throw darts; a grid of cells larger than any structure keeps the look for neighbours local."""
-    taken: dict[tuple[int, int], list[tuple[float, float, float]]] = defaultdict(list)
+def _place(tissue: Tissue, labels: np.ndarray, rng: np.random.Generator, rounds: int) -> Iterator[Structure]:
+    """Throw darts. What finds no room is left out; after several rounds for a glomerulus, all that follows is.
+
+    A grid of cells larger than any structure keeps the look for neighbours local.
+    """
+    taken: dict[tuple[int, int], list[Structure]] = defaultdict(list)
     for label in labels:
         radii = _outline(int(label), rng)
-        reach = float(radii.max())
-        xs, ys = tissue.random_points(rng, _TRIES_PER_STRUCTURE)
-        # The coarse look at the centre spares most of the looks at whole outlines.
-        for x, y in np.stack([xs, ys], axis=1)[tissue.depth(xs, ys) > reach * 0.7]:
-            structure = Structure(int(label), float(x), float(y), radii, _sclerosed(int(label), rng), 0)
-            cell = int(x // _CELL_UM), int(y // _CELL_UM)
-            neighbours = (t for i in (-1, 0, 1) for j in (-1, 0, 1) for t in taken[cell[0] + i, cell[1] + j])
-            if any(np.hypot(x - tx, y - ty) < reach + treach + GAP_UM for tx, ty, treach in neighbours):
-                continue
-            if tissue.depth(*structure.vertices_um()).min() < GAP_UM:
-                continue
-            taken[cell].append((float(x), float(y), reach))
-            yield Structure(
-                structure.label, structure.x_um, structure.y_um, radii, structure.sclerosed, int(rng.integers(2**31))
-            )
-            break
+        for _ in range(1 if label == ARTERY else rounds):
+            structure = _throw(tissue, int(label), radii, taken, rng)
+            if structure is not None:
+                taken[_cell(structure.x_um, structure.y_um)].append(structure)
+                yield structure
+                break
+        else:
+            if rounds > 1 and label != ARTERY:
+                return
+
+
+def _throw(
+    tissue: Tissue,
+    label: int,
+    radii: np.ndarray,
+    taken: Mapping[tuple[int, int], Sequence[Structure]],
+    rng: np.random.Generator,
+) -> Structure | None:
+    """A structure at the first of `_TRIES_PER_STRUCTURE` random places that has room for it."""
+    reach = float(radii.max())
+    xs, ys = tissue.random_points(rng, _TRIES_PER_STRUCTURE)
+    # The coarse look at the centre spares most of the looks at whole outlines.
+    for x, y in np.stack([xs, ys], axis=1)[tissue.depth(xs, ys) > reach * 0.7]:
+        structure = Structure(label, float(x), float(y), radii, _sclerosed(label, rng), 0)
+        column, row = _cell(x, y)
+        neighbours = (t for i in (-1, 0, 1) for j in (-1, 0, 1) for t in taken.get((column + i, row + j), ()))
+        if any(np.hypot(x - t.x_um, y - t.y_um) < reach + t.reach_um + GAP_UM for t in neighbours):
+            continue
+        if tissue.depth(*structure.vertices_um()).min() >= GAP_UM:
+            return replace(structure, seed=int(rng.integers(2**31)))
+    return None
+
+
+def _cell(x_um: float, y_um: float) -> tuple[int, int]:
+    return int(x_um // _CELL_UM), int(y_um // _CELL_UM)
 
 
 def _outline(label: int, rng: np.random.Generator) -> np.ndarray:

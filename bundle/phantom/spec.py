@@ -21,6 +21,8 @@ class PhantomSpec:
         seed: not negative; another seed is another kidney, another staining day and another scan.
         glomeruli_per_mm2: wanted per mm² of tissue; fewer are placed where no more fit.
         class_fractions: shares of normal, segmentally and globally sclerotic glomeruli; any positive scale.
+        counts: numbers of normal, segmentally and globally sclerotic glomeruli, exactly, in place of
+            `glomeruli_per_mm2` and `class_fractions`; `lay_out` raises where they do not fit.
         cores: biopsy cores on the glass; None takes one per 1.7 mm of the shorter side.
         origin: (x, y) of the world's pixel that is the slide's pixel (0, 0). Another origin shows the same kidney
             shifted: pixel (x, y) of origin (dx, dy) is pixel (x + dx, y + dy) of origin (0, 0).
@@ -39,6 +41,7 @@ class PhantomSpec:
     cores: int | None = None
     origin: tuple[int, int] = (0, 0)
     oracle: bool = False
+    counts: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         wrong = {
@@ -51,6 +54,8 @@ class PhantomSpec:
             or min(self.class_fractions) < 0
             or sum(self.class_fractions) <= 0,
             "cores must be at least 1": self.cores is not None and self.cores < 1,
+            "counts must be three numbers, none negative": self.counts is not None
+            and (len(self.counts) != 3 or min(self.counts) < 0),
         }
         for message, is_wrong in wrong.items():
             if is_wrong:
