@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from monai.transforms import Randomizable, Transform
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from bundle.classes import BACKGROUND_INDEX, GLOMERULUS_CLASSES
+from bundle.classes import BACKGROUND_INDEX, GLOMERULUS_CLASSES, IGNORE_INDEX
 from bundle.data.annotations import Annotation
 from bundle.data.datalist import load_annotation
 from bundle.errors import DatalistError
@@ -110,8 +111,10 @@ class TileDataset(Dataset):
         side = self.tiles.tile_px
         x, y = _corner(self._centre(target, side * downsample, random), slide, side * downsample)
         image = slide.read_downsampled(x, y, side, side, downsample).transpose(2, 0, 1)
-        label = _annotation(item).rasterize(x, y, side, side, downsample)[None]
-        sample = {"image": image, "label": label, "stain": item["stain"]}
+        label = _annotation(item).rasterize(x, y, side, side, downsample)
+        # A glomerulus that the item's region cuts is known beyond it, but the tile is white there.
+        label[~_on_slide(slide, x, y, side, downsample)] = IGNORE_INDEX
+        sample = {"image": image, "label": label[None], "stain": item["stain"]}
         if self.transform is None:
             return sample
         if isinstance(self.transform, Randomizable):
@@ -147,6 +150,16 @@ class TileDataset(Dataset):
         return x * tissue.downsample, y * tissue.downsample
 
 
+def _on_slide(slide: Slide, x: float, y: float, side: int, downsample: float) -> NDArray[np.bool_]:
+    """Which pixels (side, side) of a tile at (x, y), level-0 pixels, have their centre on the slide or its region."""
+    middles = (np.arange(side) + 0.5) * downsample
+    columns, rows = (
+        (start + middles >= 0) & (start + middles < length)
+        for start, length in ((x, slide.size.width), (y, slide.size.height))
+    )
+    return rows[:, None] & columns
+
+
 def _corner(centre: tuple[float, float], slide: Slide, side: float) -> tuple[float, float]:
     """Top-left corner (x, y) of the tile, level-0 pixels: tiles stay inside a slide that holds them."""
     x, y = (
@@ -172,9 +185,11 @@ def _targets(data: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str,
         # Off the annotated glomeruli of a partly annotated slide nothing is known, so nothing is drawn there.
         if item.get("complete", True):
             by_class[BACKGROUND_INDEX][item["patient"]].append(Target(index, None))
+        width, height = _open(item).size.width, _open(item).size.height
         for glomerulus in _annotation(item).glomeruli:
-            if glomerulus.label in known:
-                centre = glomerulus.polygon.centroid
+            centre = glomerulus.polygon.centroid
+            # One that only reaches into the item's region is not drawn: its middle is not to be seen.
+            if glomerulus.label in known and 0 <= centre.x < width and 0 <= centre.y < height:
                 by_class[glomerulus.label][item["patient"]].append(Target(index, (centre.x, centre.y)))
     return {stain: {c: dict(p) for c, p in by_class.items() if p} for stain, by_class in targets.items() if by_class}
 
