@@ -54,7 +54,7 @@ def resumed(cohort, tmp_path_factory):
     folder = tmp_path_factory.mktemp("killed")
     state = folder / "training_state.pt"
     process = start(training(cohort, folder))
-    until = time.monotonic() + 120
+    until = time.monotonic() + 280
     while not state.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
