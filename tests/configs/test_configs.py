@@ -19,8 +19,19 @@ PROGRAMS = {
     "train": ["train.yaml"],
     "evaluate": ["train.yaml", "evaluate.yaml"],
     "finetune": ["train.yaml", "finetune.yaml"],
+    "in-context training": ["train.yaml", "train_seggpt.yaml"],
     "inference": ["inference.yaml"],
     "inference_region": ["inference_region.yaml"],
+    "inference cascade": ["inference.yaml", "cascade.yaml"],
+    "evaluate cascade": ["train.yaml", "evaluate.yaml", "cascade.yaml"],
+    **{
+        f"{program} seggpt": [*files, "networks/seggpt.yaml"]
+        for program, files in {
+            "train": ["train.yaml"],
+            "evaluate": ["train.yaml", "evaluate.yaml"],
+            "inference": ["inference.yaml"],
+        }.items()
+    },
     "study": ["study.yaml"],
     "study of phantoms": ["study.yaml", "study_phantom.yaml"],
     **{
@@ -46,7 +57,7 @@ EXPRESSIONS = [
     rf"{ID} \+ '/[\w./]+'",  # a path below another
     rf"{ID} \* \({ID} // {ID}\)",  # iterations of a training
     rf"not {ID}",
-    rf"{ID}\.(?:run|parameters)\(\)",
+    rf"{ID}\.(?:run|parameters|report)\(\)",
     rf"{ID}\.to\({ID}\)",
     r"torch\.device\('cuda' if torch\.cuda\.is_available\(\) else 'cpu'\)",
     rf"torch\.device\({ID}\)\.type == 'cuda'",
