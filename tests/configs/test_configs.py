@@ -55,6 +55,7 @@ ID = REFERENCE.pattern
 
 EXPRESSIONS = [
     rf"{ID} \+ '/[\w./]+'",  # a path below another
+    rf"{ID} / {ID}",  # a ratio of resolutions
     rf"{ID} \* \({ID} // {ID}\)",  # iterations of a training
     rf"not {ID}",
     rf"{ID}\.(?:run|parameters|report)\(\)",

@@ -59,13 +59,29 @@ def test_a_threshold_of_0_is_the_decider_alone(tiles):
     assert torch.equal(cascade(tiles), Decider()(tiles))
 
 
+def test_the_proposer_sees_tiles_at_its_own_resolution(tiles):
+    class Sized(RedProposer):
+        def forward(self, tiles):
+            assert tiles.shape[2:] == (8, 8)
+            return super().forward(tiles)
+
+    # The faint spot of 5 x 5 pixels is 1 or 2 pixels wide now.
+    cascade = Cascade(Sized(), Decider(), threshold=0.05, least_px=1, proposer_downsample=4.0)
+    logits = cascade(tiles)
+    assert logits.shape == (4, 4, 32, 32)
+    assert [int(tile.max()) for tile in logits.argmax(1)][0::3] == [0, 3]
+    assert int(logits[1].argmax(0).max()) == 3
+
+
 def test_blank_tiles_never_wake_the_decider(tiles):
     cascade = Cascade(RedProposer(), Decider())
     assert cascade(tiles[:1]).argmax(1).max() == 0
     assert cascade.decider.seen == 0
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": -0.1}, {"threshold": 1.5}, {"least_px": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"threshold": -0.1}, {"threshold": 1.5}, {"least_px": 0}, {"proposer_downsample": 0.5}]
+)
 def test_settings_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ConfigError, match="cascade"):
         Cascade(RedProposer(), Decider(), **wrong)
