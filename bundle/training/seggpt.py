@@ -1,0 +1,168 @@
+"""In-context training of SegGPT: network, loss and best weights, for MONAI's SupervisedTrainer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from ignite.engine import Engine
+from safetensors.torch import save
+from torch import nn
+from torch.nn import functional
+
+from bundle.atomic import atomic_path
+from bundle.errors import ConfigError
+from bundle.handlers import BestModel
+from bundle.networks.seggpt import SegGPT, read_seggpt
+from bundle.networks.seggpt.colours import normalise
+from bundle.networks.seggpt.weights import CONFIG_FILE, WEIGHTS_FILE
+from bundle.prompts import PromptEntry, choose_prompts, prompt_candidates, write_prompt_set
+
+if TYPE_CHECKING:
+    from transformers import SegGptForImageSegmentation
+
+PROMPTS_FILE = "prompts.yaml"
+
+
+def make_seggpt(config: Mapping[str, Any], folder: Path | str | None = None) -> "SegGptForImageSegmentation":
+    """transformers' SegGPT to be trained: with random weights of torch's generator, or with those of a folder.
+
+    Args:
+        config: arguments of transformers' `SegGptConfig`; not used with `folder`.
+        folder: weights to go on from, see `read_seggpt`.
+
+    Raises:
+        ConfigError: `config` is not one of SegGPT, or transformers is not installed.
+        WeightsError: see `read_seggpt`.
+    """
+    if folder is not None:
+        return read_seggpt(folder)
+    try:
+        # Here, not above: see `bundle.networks.seggpt.weights`.
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import SegGptConfig, SegGptForImageSegmentation
+    except ImportError as error:
+        raise ConfigError("SegGPT needs transformers; install it with `pip install -e '.[seggpt]'`") from error
+    try:
+        return SegGptForImageSegmentation(SegGptConfig(**config))
+    except (ArithmeticError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"seggpt_config: not a config of SegGPT ({reason}); see configs/train_seggpt.yaml") from error
+
+
+def draw_prompts(data: Sequence[Mapping[str, Any]], count: int, seed: int = 0) -> list[PromptEntry]:
+    """Prompts for validation: glomeruli of `data` drawn evenly within each class, all classes alike.
+
+    Raises:
+        PromptError: there are not as many.
+        BundleError: an image or annotation cannot be read.
+    """
+    pool = prompt_candidates(data)
+    return [pool[i] for i in choose_prompts(pool, count, method="random", seed=seed)]
+
+
+class InContextNetwork(nn.Module):
+    """SegGPT as it is trained: it paints the mask of a query after the query's own prompts.
+
+    The query's mask is hidden wholly, as in inference. The original also trains with parts of it shown (random patches
+    masked); with `prompt_attention` "cached" no part can be: a prompt is encoded before any query is known, and with
+    it the query's mask, which is mask tokens alone (`PromptMemory.mask_query`).
+
+    Args:
+        network: shares its weights.
+    """
+
+    def __init__(self, network: SegGPT) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor, prompt_images: torch.Tensor, prompt_masks: torch.Tensor) -> torch.Tensor:
+        """Painted masks (B, 3, S, S), colours as `normalise` has them.
+
+        Args:
+            image: (B, 3, S, S), RGB in 0..1, as are the others.
+            prompt_images: (B, K, 3, S, S).
+            prompt_masks: painted, of the same shape.
+
+        Raises:
+            ConfigError: S is not the side that the network takes.
+        """
+        side = self.network.side_px
+        if tuple(image.shape[-2:]) != (side, side):
+            raise ConfigError(
+                f"training tiles of {image.shape[-1]} px, but SegGPT takes {side} px: make --training_tiles#tile_um "
+                f"{side} times --model_mpp, or change the image_size of seggpt_config"
+            )
+        return self.network.predict_masks(normalise(image), normalise(prompt_images), normalise(prompt_masks))
+
+
+class PaintedMaskLoss(nn.Module):
+    """Smooth L1 between painted masks in normalised colours, the weighted mean over pixels: Wang et al. 2023.
+
+    Args:
+        beta: where it turns from a square to a line, normalised colour; the original's is 0.01.
+    """
+
+    def __init__(self, beta: float = 0.01) -> None:
+        super().__init__()
+        self.beta = beta
+
+    def forward(self, painted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Scalar loss.
+
+        Args:
+            painted: (B, 3, S, S), normalised colours.
+            target: (B, 4, S, S): RGB in 0..1, and the weight of each pixel.
+        """
+        colours, weight = target[:, :3], target[:, 3]
+        losses = functional.smooth_l1_loss(painted.float(), normalise(colours), beta=self.beta, reduction="none")
+        total = weight.sum()
+        return (losses.mean(1) * weight).sum() / total if total > 0 else painted.sum() * 0
+
+
+class BestSegGPT(BestModel):
+    """`BestModel` that also keeps the best network as a folder for `--seggpt_dir`, and its prompts.
+
+    The folder is in Hugging Face layout, config.json and model.safetensors, and holds prompts.yaml for `--prompt_set`.
+
+    Args:
+        network: the network that is saved.
+        path: file of the plain state dict, as other networks have it.
+        metric: name in the evaluator's `state.metrics`.
+        folder: of the weights in Hugging Face layout.
+        prompts: those of validation.
+    """
+
+    def __init__(
+        self, network: SegGPT, path: Path | str, metric: str, folder: Path | str, prompts: Sequence[PromptEntry]
+    ) -> None:
+        super().__init__(network, path, metric)
+        self.seggpt = network
+        self.folder = Path(folder)
+        self.prompts = prompts
+
+    def __call__(self, engine: Engine) -> None:
+        """Save as `BestModel` does."""
+        before = self.state_dict()
+        super().__call__(engine)
+        if self.state_dict() != before:
+            write_seggpt(self.seggpt, self.folder)
+            provenance = {"method": "random", "metric": self.metric, "best": self.best}
+            write_prompt_set(self.prompts, self.folder / PROMPTS_FILE, provenance)
+
+
+def write_seggpt(network: SegGPT, folder: Path | str) -> None:
+    """Write config.json and model.safetensors as transformers' `save_pretrained` would, each whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    config = {**network.model.config.to_dict(), "architectures": ["SegGptForImageSegmentation"]}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with atomic_path(folder / CONFIG_FILE) as temporary:
+        temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        # Not by `save_file`, whose file none but its owner may read.
+        temporary.write_bytes(save(state, metadata={"format": "pt"}))
