@@ -38,3 +38,11 @@ class ConfigError(BundleError):
 
 class OutputError(BundleError):
     """An output cannot be written."""
+
+
+class PromptError(BundleError):
+    """A prompt set for few-shot segmentation is malformed, or a prompt in it cannot be made."""
+
+
+class CellError(BundleError):
+    """A step of the study failed, or cannot be run."""

@@ -26,11 +26,10 @@ from tqdm import tqdm
 from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import read_datalist
 from bundle.data.datalist_files import SPLITS
-from bundle.errors import BundleError
+from bundle.errors import BundleError, PromptError
 from bundle.outputs.savers import file_sha256
 from bundle.prompts import (
     PromptEntry,
-    PromptError,
     PromptSet,
     choose_prompts,
     covering_radii,

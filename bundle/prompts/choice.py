@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from bundle.classes import CLASS_NAMES
+from bundle.errors import PromptError
 from bundle.prompts.entries import PromptEntry
-from bundle.prompts.prompt_set import PromptError
 
 METHODS: Final = ("informative", "random")
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from bundle.classes import CLASS_NAMES, IGNORE_INDEX
 from bundle.data.annotations import Annotation, Glomerulus
 from bundle.data.datalist import DatalistItem, load_annotation
+from bundle.errors import PromptError
 from bundle.geometry import Rect
 from bundle.grid import PhysicalTiles
 from bundle.prompts.entries import PromptEntry
-from bundle.prompts.prompt_set import PromptError
 from bundle.readers.resample import centres_inside
 from bundle.slide import Slide, open_slide
 

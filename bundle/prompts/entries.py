@@ -24,9 +24,8 @@ from bundle.atomic import atomic_path
 from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import KEYS, DatalistItem, item_of_row
 from bundle.data.datalist_files import PATH_KEYS
-from bundle.errors import BundleError
+from bundle.errors import BundleError, PromptError
 from bundle.outputs.savers import file_sha256
-from bundle.prompts.prompt_set import PromptError
 
 OWN_KEYS: Final = ("class", "glomerulus", "sha256")
 UNKNOWN_STAIN: Final = "unknown"

@@ -9,14 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES, GLOMERULUS_CLASSES, IGNORE_INDEX
-from bundle.errors import BundleError
+from bundle.errors import PromptError
 from bundle.geometry import Rect
 
 LABEL_VALUES: Final = (BACKGROUND_INDEX, *(c.index for c in GLOMERULUS_CLASSES), IGNORE_INDEX)
-
-
-class PromptError(BundleError):
-    """A prompt set is malformed, shows no glomerulus of a prompt's class, or cannot be chosen from a pool."""
 
 
 @dataclass(frozen=True)

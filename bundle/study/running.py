@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Final
 
 from bundle.atomic import atomic_path
-from bundle.errors import BundleError
+from bundle.errors import CellError
 from bundle.study.plan import Cell
 
 logger = logging.getLogger(__name__)
@@ -29,10 +29,6 @@ BEGUN: Final = "cell_begun.json"
 """Written when a cell starts: tells whether what a killed one left is of the same inputs."""
 
 LOG: Final = "log.txt"
-
-
-class CellError(BundleError):
-    """A cell of the study failed."""
 
 
 def run_command(command: Sequence[str], folder: Path, log: Path) -> int:

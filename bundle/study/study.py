@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from bundle.data.datalist import read_items
-from bundle.errors import ConfigError, DatalistError
+from bundle.errors import CellError, ConfigError, DatalistError
 from bundle.study.plan import MIXED, NORMAL, SCLEROSIS, Cell, Network, Overrides, Plan, StudyTiles
 from bundle.study.report import write_report
-from bundle.study.running import CellError, Runner, ending_on_sigterm, run_cell, run_command
+from bundle.study.running import Runner, ending_on_sigterm, run_cell, run_command
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from torch import nn
 from torch.nn import functional
 
 from bundle.atomic import atomic_path
-from bundle.errors import ConfigError
+from bundle.errors import ConfigError, WeightsError
 from bundle.handlers import BestModel
 from bundle.networks.seggpt import SegGPT, read_seggpt
 from bundle.networks.seggpt.colours import normalise
-from bundle.networks.seggpt.weights import CONFIG_FILE, WEIGHTS_FILE
+from bundle.networks.seggpt.weights import CONFIG_FILE, WEIGHTS_FILE, build_seggpt
 from bundle.prompts import PromptEntry, choose_prompts, prompt_candidates, write_prompt_set
 
 if TYPE_CHECKING:
@@ -39,16 +39,9 @@ def make_seggpt(config: Mapping[str, Any], folder: Path | str | None = None) -> 
     if folder is not None:
         return read_seggpt(folder)
     try:
-        # Here, not above: see `bundle.networks.seggpt.weights`.
-        from huggingface_hub.errors import StrictDataclassError
-        from transformers import SegGptConfig, SegGptForImageSegmentation
-    except ImportError as error:
-        raise ConfigError("SegGPT needs transformers; install it with `pip install -e '.[seggpt]'`") from error
-    try:
-        return SegGptForImageSegmentation(SegGptConfig(**config))
-    except (ArithmeticError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"seggpt_config: not a config of SegGPT ({reason}); see configs/train_seggpt.yaml") from error
+        return build_seggpt(config)
+    except WeightsError as error:
+        raise ConfigError(f"seggpt_config: {error}; see configs/train_seggpt.yaml") from error
 
 
 def draw_prompts(data: Sequence[Mapping[str, Any]], count: int, seed: int = 0) -> list[PromptEntry]:

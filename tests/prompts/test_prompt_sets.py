@@ -11,9 +11,9 @@ import yaml
 from PIL import Image
 from shapely.geometry import box, mapping
 
-from bundle.errors import ConfigError
+from bundle.errors import ConfigError, PromptError
 from bundle.geometry import Rect
-from bundle.prompts import PromptError, PromptSet, PromptSource, read_entries, read_prompt_set, write_prompt_set
+from bundle.prompts import PromptSet, PromptSource, read_entries, read_prompt_set, write_prompt_set
 
 MPP = 2.0
 BOXES = {

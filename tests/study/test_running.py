@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle.errors import ConfigError, DatalistError
-from bundle.study.running import CellError, run_command
+from bundle.errors import CellError, ConfigError, DatalistError
+from bundle.study.running import run_command
 from tests.cohort import ROOT
 from tests.study.hand_made import NETWORKS, PER_NETWORK, Pretence, option, study, write_datalists
 

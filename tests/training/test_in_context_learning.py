@@ -10,10 +10,10 @@ from transformers import SegGptForImageSegmentation
 
 from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import read_datalist
-from bundle.errors import ConfigError, WeightsError
+from bundle.errors import ConfigError, PromptError, WeightsError
 from bundle.networks import SegGPT, read_seggpt
 from bundle.networks.seggpt.colours import denormalise, normalise
-from bundle.prompts import PromptError, read_prompt_set
+from bundle.prompts import read_prompt_set
 from bundle.training.seggpt import (
     BestSegGPT,
     InContextNetwork,

@@ -1,8 +1,9 @@
 """SegGPT's architecture and weights from a local folder in Hugging Face layout; nothing is downloaded."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -33,13 +34,33 @@ def read_seggpt(folder: Path | str) -> "SegGptForImageSegmentation":
                 f"{folder / name}: no such file; get the published weights with `hf download {PUBLISHED} {CONFIG_FILE} "
                 f"{WEIGHTS_FILE} --local-dir FOLDER` and give --seggpt_dir FOLDER"
             )
-    model = _build(folder / CONFIG_FILE)
+    path = folder / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or values.get("model_type") != "seggpt":
+            raise WeightsError("not of SegGPT: its model_type is not 'seggpt'")
+        # On the meta device, for drawing 370.7 M random numbers that are then overwritten takes longer than reading.
+        with torch.device("meta"):
+            model = build_seggpt(values)
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a config of SegGPT, no JSON ({error}); take it from {PUBLISHED}") from error
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}; take it from {PUBLISHED}") from error
+    model = model.to_empty(device="cpu").eval()
     load_weights(model, folder / WEIGHTS_FILE)
     return model
 
 
-def _build(path: Path) -> "SegGptForImageSegmentation":
-    """The model of a config file, its weights not yet set."""
+def build_seggpt(config: Mapping[str, Any]) -> "SegGptForImageSegmentation":
+    """The model of a config, with random weights of torch's generator.
+
+    Args:
+        config: arguments of transformers' `SegGptConfig`.
+
+    Raises:
+        WeightsError: `config` is not one of SegGPT.
+        ConfigError: transformers is not installed.
+    """
     try:
         # Here, not above: transformers takes seconds to import and is an extra that the other networks do without.
         from huggingface_hub.errors import StrictDataclassError
@@ -47,14 +68,6 @@ def _build(path: Path) -> "SegGptForImageSegmentation":
     except ImportError as error:
         raise ConfigError("SegGPT needs transformers; install it with `pip install -e '.[seggpt]'`") from error
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or values.get("model_type") != SegGptConfig.model_type:
-            raise WeightsError(f"{path}: not of SegGPT: its model_type is not '{SegGptConfig.model_type}'")
-        config = SegGptConfig.from_dict(values)
-        # On the meta device, for drawing 370.7 M random numbers that are then overwritten takes longer than reading.
-        with torch.device("meta"):
-            model = SegGptForImageSegmentation(config)
+        return SegGptForImageSegmentation(SegGptConfig.from_dict(dict(config)))
     except (ArithmeticError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise WeightsError(f"{path}: not a config of SegGPT ({reason}); take it from {PUBLISHED}") from error
-    return model.to_empty(device="cpu").eval()
+        raise WeightsError(f"not a config of SegGPT ({' '.join(str(error).split())})") from error
