@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import DatalistItem
+from bundle.errors import PromptError
 from bundle.prompts import (
     PromptEntry,
-    PromptError,
     choose_prompts,
     class_quota,
     covering_radii,
