@@ -3,7 +3,7 @@
 Whatever inference loses on such a slide was lost by tiling, scaling, blending or stitching.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ def write_oracle(path: Path, width: int, height: int, **spec: Any) -> Phantom:
     return phantom
 
 
-def run_config(name: str, overrides: Mapping[str, Any]) -> ConfigWorkflow:
-    """Run `configs/NAME` in this process with the oracle for its network; `overrides` by id."""
+def run_config(names: str | Sequence[str], overrides: Mapping[str, Any]) -> ConfigWorkflow:
+    """Run `configs/NAME`, or several that override each other, in this process with the oracle for its network."""
+    files = [str(ROOT / "configs" / name) for name in ([names] if isinstance(names, str) else names)]
     # MONAI's logging.conf would silence the loggers of the tests that come after.
     given = {"network_def": ORACLE, "checkpoint": None, "device": "cpu", "progress": False, **overrides}
-    workflow = ConfigWorkflow(str(ROOT / "configs" / name), logging_file=False, workflow_type="inference", **given)
+    workflow = ConfigWorkflow(files, logging_file=False, workflow_type="inference", **given)
     workflow.initialize()
     workflow.run()
     return workflow

@@ -1,7 +1,7 @@
 """What a segmented slide leaves behind: mask, polygons, overlay, summary."""
 
 from bundle.outputs.glomeruli import FindGlomerulid, GlomerulusFinder
-from bundle.outputs.savers import SaveGeoJSONd, SaveMaskd, SaveOverlayd, SaveRegionMaskd, SaveSummaryd
+from bundle.outputs.savers import SaveGeoJSONd, SaveMaskd, SaveOverlayd, SaveProbabilityd, SaveRegionMaskd, SaveSummaryd
 
 __all__ = [
     "FindGlomerulid",
@@ -9,6 +9,7 @@ __all__ = [
     "SaveGeoJSONd",
     "SaveMaskd",
     "SaveOverlayd",
+    "SaveProbabilityd",
     "SaveRegionMaskd",
     "SaveSummaryd",
 ]

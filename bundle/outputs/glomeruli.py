@@ -49,7 +49,10 @@ class GlomerulusFinder:
 
         `prediction.classes` is rewritten to agree: an object has one class, a dropped object is background.
         """
-        found = (self._glomerulus(prediction, *component, size, mpp) for component in _objects(prediction.classes))
+        found = []
+        for window, inside in _objects(prediction):
+            found.append(self._glomerulus(prediction, window, inside, size, mpp))
+            prediction.release()
         return Annotation(tuple(g for g in found if g is not None))
 
     def _glomerulus(
@@ -126,9 +129,9 @@ class FindGlomerulid(MapTransform):
         return item
 
 
-def _objects(classes: NDArray[np.uint8]) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
+def _objects(prediction: ClassMap) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
     """Window and mask of each 8-connected object, holes filled, in a margin of one pixel where the image has it."""
-    blocks = _has_objects(classes)
+    classes, blocks = prediction.classes, _has_objects(prediction)
     # A hole too large for one block is filled here, so that what lies in it is found as part of its object.
     _, groups = cv2.connectedComponents(ndimage.binary_fill_holes(blocks).astype(np.uint8), connectivity=8)
     for group, place in enumerate(ndimage.find_objects(groups), start=1):
@@ -143,10 +146,15 @@ def _objects(classes: NDArray[np.uint8]) -> Iterator[tuple[tuple[slice, slice], 
             yield _with_margin(classes.shape, rows.start + y, columns.start + x, labels[inside] == index)
 
 
-def _has_objects(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _has_objects(prediction: ClassMap) -> NDArray[np.bool_]:
     """Which blocks of `BLOCK_PX` hold any object."""
-    rows, columns = (np.arange(0, length, BLOCK_PX) for length in classes.shape)
-    return np.maximum.reduceat(np.maximum.reduceat(classes, rows, axis=0), columns, axis=1) > 0
+    width, height = prediction.size.width, prediction.size.height
+    blocks = np.zeros((-(-height // BLOCK_PX), -(-width // BLOCK_PX)), bool)
+    for row, top in enumerate(range(0, height, BLOCK_PX)):
+        occupied = prediction.classes[top : top + BLOCK_PX].any(axis=0)
+        blocks[row] = np.logical_or.reduceat(occupied, np.arange(0, width, BLOCK_PX))
+        prediction.release()
+    return blocks
 
 
 def _with_margin(

@@ -26,13 +26,14 @@ from bundle.data.medical import write_medical
 from bundle.outputs.glomeruli import AREA, PROBABILITY, count_by_class
 from bundle.outputs.pyramid import write_pyramid
 from bundle.slide import Slide
+from bundle.stream.prediction import ClassMap
 
 
 class SaveOutputd(MapTransform):
     """Base of the savers: gives each its slide, its glomeruli and its folder.
 
     Args:
-        keys: the glomeruli's key, an `Annotation`.
+        keys: the glomeruli's key, an `Annotation`, unless the saver says otherwise.
         output_dir: each slide gets the sub-folder of its "name", or this folder itself where it has none.
         slide_key: key of the open slide.
     """
@@ -67,6 +68,34 @@ class SaveMaskd(SaveOutputd):
             compression="deflate",
             downsampling="nearest",
             description="; ".join(f"{c.index} {c.name}" for c in GLOMERULUS_CLASSES),
+        )
+
+
+class SaveProbabilityd(SaveOutputd):
+    """probability.tif: of any glomerulus, tiled, pyramidal, uint8 (255 is certain), at model resolution.
+
+    Args:
+        keys: the prediction's key, a `ClassMap`.
+        output_dir: see `SaveOutputd`.
+    """
+
+    def save(self, slide: Slide, prediction: ClassMap, folder: Path) -> None:  # type: ignore[override]
+        """Write the plane band by band."""
+
+        def read(x: int, y: int, width: int, height: int) -> NDArray[np.uint8]:
+            rows = prediction.foreground[y : y + height, x : x + width].copy()
+            prediction.release()
+            return rows
+
+        write_pyramid(
+            folder / "probability.tif",
+            prediction.size,
+            read,
+            mpp=slide.mpp * prediction.downsample if slide.mpp else None,
+            channels=1,
+            compression="deflate",
+            downsampling="mean",
+            description="probability of any glomerulus, 0 to 255",
         )
 
 

@@ -1,8 +1,9 @@
 """Whole-slide inference in rows: split, infer, blend in a band, let finished rows go."""
 
+from bundle.stream.glance import Glance
 from bundle.stream.inferer import SlideInferer
 from bundle.stream.merger import BandMerger
 from bundle.stream.prediction import ClassMap
 from bundle.stream.splitter import TileSplitter
 
-__all__ = ["BandMerger", "ClassMap", "SlideInferer", "TileSplitter"]
+__all__ = ["BandMerger", "ClassMap", "Glance", "SlideInferer", "TileSplitter"]

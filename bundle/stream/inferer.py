@@ -1,6 +1,8 @@
 """Run a network over a whole slide: splitter, batches, probabilities, merger."""
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from typing import Any
@@ -15,9 +17,15 @@ from bundle.stream.merger import BandMerger
 from bundle.stream.prediction import ClassMap, class_probabilities
 from bundle.stream.splitter import LocatedTile, TileSplitter
 
+Locations = list[tuple[int, int]]
+Batch = tuple[torch.Tensor, Locations]
+"""Tiles (B, 3, h, w), or what was predicted of them, and the (row, column) of each at model resolution."""
+
 
 class SlideInferer(Inferer):
     """MONAI `Inferer` from a slide to its `ClassMap`; memory depends on the slide's width, not on its height.
+
+    Three things run at once: the splitter's threads decode, one thread runs the network, and the caller's blends.
 
     Args:
         splitter: cuts the slide into tiles.
@@ -47,11 +55,16 @@ class SlideInferer(Inferer):
         self.device = torch.device(device)
         self.progress = progress
 
-    @torch.inference_mode()
     def __call__(  # type: ignore[override]  # MONAI says Tensor; its own WSI splitters take file names
         self, inputs: Slide, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> ClassMap:
         """Segment the slide `inputs`; `network` maps (B, 3, h, w) tiles to (B, C, h, w) logits."""
+
+        # In the network's thread: torch's modes are a thread's own.
+        @torch.inference_mode()
+        def predict(tiles: torch.Tensor) -> torch.Tensor:
+            return class_probabilities(network(tiles.to(self.device), *args, **kwargs).float())
+
         grid = self.splitter.grid(inputs)
         tissue = self.splitter.tissue_mask(inputs)
         selected = self.splitter.select(inputs, tissue)
@@ -60,9 +73,9 @@ class SlideInferer(Inferer):
             tqdm(total=len(selected), desc=inputs.path.name, unit="tile", disable=not self.progress) as bar,
             # Closed also when the network fails: its threads would go on reading.
             closing(self.splitter(inputs, selected)) as located,
+            closing(_predictions(self._batches(located), predict)) as predictions,
         ):
-            for tiles, locations in self._batches(located):
-                probabilities = class_probabilities(network(tiles.to(self.device), *args, **kwargs).float())
+            for probabilities, locations in predictions:
                 if merger is None:
                     channels = probabilities.shape[1]
                     merger = self.merger(
@@ -79,7 +92,26 @@ class SlideInferer(Inferer):
             prediction.clear_outside(tissue)
         return prediction
 
-    def _batches(self, tiles: Iterator[LocatedTile]) -> Iterator[tuple[torch.Tensor, list[tuple[int, int]]]]:
+    def _batches(self, tiles: Iterator[LocatedTile]) -> Iterator[Batch]:
         while batch := list(islice(tiles, self.batch_size)):
             images, locations = zip(*batch, strict=True)
             yield torch.cat(images), list(locations)
+
+
+def _predictions(
+    batches: Iterable[Batch], predict: Callable[[torch.Tensor], torch.Tensor]
+) -> Generator[Batch, None, None]:
+    """Predict the batches in a thread of its own; the next runs while the caller works on the one before."""
+    with ThreadPoolExecutor(1, thread_name_prefix="network") as thread:
+        running: deque[tuple[Future[torch.Tensor], Locations]] = deque()
+        for tiles, locations in batches:
+            running.append((thread.submit(predict, tiles), locations))
+            if len(running) > 1:
+                yield _take(running)
+        while running:
+            yield _take(running)
+
+
+def _take(running: deque[tuple[Future[torch.Tensor], Locations]]) -> Batch:
+    future, locations = running.popleft()
+    return future.result(), locations

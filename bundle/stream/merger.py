@@ -105,6 +105,7 @@ class BandMerger(Merger):
         self.output.classes[rows] = _numpy(decision.classes)
         self.output.foreground[rows] = _numpy((decision.foreground * 255).round())
         self.output.confidence[rows] = _numpy((decision.confidence * 255).round())
+        self.output.release()
 
 
 @dataclass

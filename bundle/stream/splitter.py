@@ -10,7 +10,7 @@ from monai.inferers import Splitter
 from bundle.errors import ConfigError
 from bundle.grid import Tile, TileGrid, Tiles
 from bundle.slide import Slide
-from bundle.tissue import TissueFinder, TissueMask
+from bundle.tissue import TissueMask
 
 LocatedTile = tuple[torch.Tensor, tuple[int, int]]
 """A tile for the network and its (row, column) at model resolution."""
@@ -25,7 +25,8 @@ class TileSplitter(Splitter):
     Args:
         tiles: size, overlap and resolution of the tiles.
         preprocessing: maps a uint8 array (3, H, W) to the network's input, e.g. MONAI's `ScaleIntensityRange`.
-        tissue: finds tissue; tiles without any are left out. `None` keeps all tiles.
+        tissue: finds where to look, a `TissueFinder` or a `Glance`; tiles without any of it are left out. `None` keeps
+            all tiles.
         workers: threads that decode ahead of the network.
         read_ahead: tiles that may wait, decoded, for the network.
 
@@ -37,7 +38,7 @@ class TileSplitter(Splitter):
         self,
         tiles: Tiles,
         preprocessing: Callable,
-        tissue: TissueFinder | None = None,
+        tissue: Callable[[Slide], TissueMask] | None = None,
         workers: int = 2,
         read_ahead: int = 32,
     ) -> None:

@@ -23,6 +23,8 @@ PROGRAMS = {
     "inference": ["inference.yaml"],
     "inference_region": ["inference_region.yaml"],
     "inference cascade": ["inference.yaml", "cascade.yaml"],
+    "inference glance": ["inference.yaml", "glance.yaml"],
+    "evaluate glance": ["train.yaml", "evaluate.yaml", "glance.yaml"],
     "evaluate cascade": ["train.yaml", "evaluate.yaml", "cascade.yaml"],
     **{
         f"{program} seggpt": [*files, "networks/seggpt.yaml"]
