@@ -46,3 +46,11 @@ class PromptError(BundleError):
 
 class CellError(BundleError):
     """A step of the study failed, or cannot be run."""
+
+
+class CohortError(BundleError):
+    """A list of slides cannot be run as a cohort, or some of its slides failed."""
+
+
+class BackendError(ConfigError):
+    """A backend cannot run this network here; another can."""

@@ -43,6 +43,8 @@ class Cascade(nn.Module):
         WeightsError: the proposer's weights cannot be loaded.
     """
 
+    exportable = False  # which tiles pass is no part of a graph
+
     def __init__(
         self,
         proposer: nn.Module,

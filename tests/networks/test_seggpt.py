@@ -10,7 +10,7 @@ from transformers.models.seggpt.image_processing_pil_seggpt import SegGptImagePr
 
 from bundle.errors import ConfigError
 from bundle.networks import SegGPT
-from bundle.networks.seggpt.colours import PALETTE, TEMPERATURE, class_scores, denormalise, normalise, paint
+from bundle.networks.seggpt.colours import PALETTE, class_scores, denormalise, normalise, paint
 from bundle.prompts import PromptSet
 from tests.cohort import ROOT
 from tests.networks.seggpt_models import SIDE, normalised, random_prompts, random_tiles, tiny_model
@@ -45,7 +45,7 @@ def test_joint_attention_is_transformers_own_processor_and_forward(count, embedd
     expected = [theirs(model, tile, prompts, embedding_type=embedding_type) for tile in tiles]
     torch.testing.assert_close(masks, torch.stack([masks for masks, _ in expected]), atol=1e-5, rtol=0)
     scores = torch.stack([scores for _, scores in expected])
-    torch.testing.assert_close(logits, scores / TEMPERATURE, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, scores / 8192, atol=1e-5, rtol=0)
     assert logits.std() > 0.1, "the same everywhere: agreement would show nothing"
 
 
@@ -82,7 +82,7 @@ def test_unknown_is_painted_as_background():
 def test_a_mix_of_two_near_colours_has_about_its_part_as_probability(part):
     palette = torch.tensor(PALETTE, dtype=torch.float32)
     mixed = ((1 - part) * palette[1] + part * palette[2])[None, :, None, None] / 255
-    probabilities = (class_scores(mixed, palette) / TEMPERATURE)[0, :, 0, 0].softmax(0)
+    probabilities = (class_scores(mixed, palette) / 8192)[0, :, 0, 0].softmax(0)
     assert float(probabilities[2] / (probabilities[1] + probabilities[2])) == pytest.approx(part, abs=0.012)
 
 

@@ -9,7 +9,14 @@ from torch.nn import functional
 
 from bundle.errors import ConfigError
 from bundle.networks.seggpt.cached import PromptMemory, encode_prompts, predict_query
-from bundle.networks.seggpt.colours import TEMPERATURE, class_scores, denormalise, normalise, paint, palettes
+from bundle.networks.seggpt.colours import (
+    class_scores,
+    default_temperature,
+    denormalise,
+    normalise,
+    paint,
+    palettes,
+)
 from bundle.networks.seggpt.prompt_cache import PromptCache, network_state
 
 if TYPE_CHECKING:
@@ -41,14 +48,15 @@ class SegGPT(nn.Module):
         embedding_type: "semantic" where a colour means the same class in all prompts, as here; or "instance".
         repetitions: forward passes a tile, 1 to 6, each with the classes' colours in another order; their scores are
             averaged, so that no class gains by its colour.
-        temperature: squared 8-bit levels of colour by which scores are divided; see `TEMPERATURE` for the default's
-            reason.
+        palette: the classes' colours, see `PALETTES`.
+        temperature: squared 8-bit levels of colour by which scores are divided; `None` takes `default_temperature`.
         seed: of the orders of colours.
 
     Raises:
         ConfigError: an argument has no meaning.
     """
 
+    exportable = False  # its prompts are not constants of a graph
     model: Any
     decoder: Any
     palettes: torch.Tensor
@@ -63,13 +71,14 @@ class SegGPT(nn.Module):
         prompt_attention: Literal["joint", "cached"] = "joint",
         embedding_type: Literal["semantic", "instance"] = "semantic",
         repetitions: int = 1,
-        temperature: float = TEMPERATURE,
+        palette: str = "seggpt",
+        temperature: float | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         _check("prompt_attention", prompt_attention, PROMPT_ATTENTION)
         _check("embedding_type", embedding_type, EMBEDDING_TYPES)
-        if not temperature > 0:
+        if temperature is not None and not temperature > 0:
             raise ConfigError(f"SegGPT: temperature must be above 0, not {temperature}")
         # Its parts, not itself: so the state dict has the names of the published one.
         self.model = model.model
@@ -77,11 +86,11 @@ class SegGPT(nn.Module):
         self.side_px = int(model.config.image_size[1])  # type: ignore[index]
         self.prompt_attention = prompt_attention
         self.embedding_type = embedding_type
-        self.temperature = temperature
         self._cache = PromptCache(repetitions)
         self.prompt_px = self.side_px
         self._warned = False
-        self.register_buffer("palettes", palettes(repetitions, seed), persistent=False)
+        self.register_buffer("palettes", palettes(repetitions, seed, palette), persistent=False)
+        self.temperature = temperature or default_temperature(palette)
         self.register_buffer("prompt_images", None, persistent=False)
         self.register_buffer("prompt_masks", None, persistent=False)
         if prompts is not None:

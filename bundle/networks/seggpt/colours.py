@@ -1,6 +1,7 @@
 """SegGPT's language: classes are colours of an image, painted for the prompts and read from the prediction."""
 
-from itertools import permutations
+import math
+from itertools import combinations, permutations
 
 import numpy as np
 import torch
@@ -8,15 +9,31 @@ import torch
 from bundle.classes import GLOMERULUS_CLASSES, IGNORE_INDEX, NUM_CLASSES
 from bundle.errors import ConfigError
 
-PALETTE = ((0, 0, 0), (255, 255, 255), (255, 255, 127), (255, 127, 255))
-"""RGB of background and the three classes: what `SegGptImageProcessor.get_palette(3)` of transformers gives."""
+PALETTES = {
+    "seggpt": ((0, 0, 0), (255, 255, 255), (255, 255, 127), (255, 127, 255)),
+    "distinct": ((0, 0, 0), (255, 255, 0), (255, 0, 255), (0, 255, 255)),
+}
+"""RGB of background and the three classes, by name.
 
-TEMPERATURE = 8192.0
-"""Squared 8-bit levels: half the squared distance of the palette's two nearest colours, 128² / 2.
-
-A colour that lies the part p of the way from one of them to the other then has the log-odds 4 (p - 1/2), the tangent of
-logit(p) at 1/2: its probability is about p. Calibration on held-back tiles may find a better one.
+"seggpt" is what `SegGptImageProcessor.get_palette(3)` of transformers gives. "distinct" is for networks trained here:
+its classes lie 361 levels apart, not 128, so that calling one the other costs as much as missing it; and the mean of
+its classes is nearer to each of them than to background, so that a network which cannot yet tell them apart learns
+where they are all the same.
 """
+PALETTE = PALETTES["seggpt"]
+
+
+def default_temperature(name: str) -> float:
+    """Half the squared distance of the palette's two nearest colours, squared 8-bit levels.
+
+    A colour that lies the part p of the way from one of them to the other then has the log-odds 4 (p - 1/2), the
+    tangent of logit(p) at 1/2: its probability is about p. Calibration on held-back tiles may find a better one.
+
+    Args:
+        name: of the palette.
+    """
+    return min(math.dist(one, other) for one, other in combinations(PALETTES[name], 2)) ** 2 / 2
+
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -56,14 +73,16 @@ def class_scores(colours: torch.Tensor, palette: torch.Tensor) -> torch.Tensor:
     return -(levels[:, None] - palette[:, :, None, None]).square().sum(2)
 
 
-def palettes(repetitions: int, seed: int) -> torch.Tensor:
-    """Palettes (repetitions, 4, 3) in 0..255: `PALETTE`, then others of its orders of the classes' colours at random.
+def palettes(repetitions: int, seed: int, name: str = "seggpt") -> torch.Tensor:
+    """Palettes (repetitions, 4, 3) in 0..255: that of `name`, then others of its orders of the colours at random.
 
     Background stays black. No order comes twice.
 
     Raises:
-        ConfigError: `repetitions` is below 1 or above the number of orders.
+        ConfigError: `repetitions` is below 1 or above the number of orders, or there is no palette of that name.
     """
+    if name not in PALETTES:
+        raise ConfigError(f"SegGPT: palette must be one of {', '.join(PALETTES)}, not {name}")
     first, *others = permutations(range(1, NUM_CLASSES))
     if not 1 <= repetitions <= len(others) + 1:
         raise ConfigError(
@@ -72,7 +91,7 @@ def palettes(repetitions: int, seed: int) -> torch.Tensor:
         )
     np.random.default_rng(seed).shuffle(others)
     orders = [(0, *order) for order in [first, *others][:repetitions]]
-    return torch.tensor(PALETTE, dtype=torch.float32)[torch.tensor(orders)]
+    return torch.tensor(PALETTES[name], dtype=torch.float32)[torch.tensor(orders)]
 
 
 def _statistics(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -42,7 +42,7 @@ def read_seggpt(folder: Path | str) -> "SegGptForImageSegmentation":
         # On the meta device, for drawing 370.7 M random numbers that are then overwritten takes longer than reading.
         with torch.device("meta"):
             model = build_seggpt(values)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: not a config of SegGPT, no JSON ({error}); take it from {PUBLISHED}") from error
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}; take it from {PUBLISHED}") from error
