@@ -18,14 +18,12 @@ import numpy as np
 from bundle.errors import ConfigError, UnknownResolutionError
 from bundle.geometry import Rect, Size
 from bundle.readers import Reader, open_reader
-from bundle.readers.base import DECODE_ERRORS, Pixels, read_error
-from bundle.readers.levels import file_levels, frame_of, inside_of
+from bundle.readers.base import DECODE_ERRORS, Pixels, ReducingReader, read_error
+from bundle.readers.levels import FileLevel, file_levels, fine_enough, frame_of, in_level, inside_of, readable_levels
 from bundle.readers.resample import PixelGrid, centres_inside, resample
 
 _SAME_MPP = 1.01
 """mpp along x and y may differ by this factor before a warning."""
-_FINER = 1 + 1e-3
-"""A level this much coarser than asked for still counts as fine enough: stated mpp are rounded."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +80,7 @@ class Slide:
             self.objective_power = facts.objective_power
             self.bounds = frame_of(path, inside_of(facts.bounds, facts.level_sizes[0]), region)
             self._file_levels = file_levels(facts.level_sizes, self.bounds)
+            self._readable = readable_levels(self._file_levels, facts.reductions, self.bounds)
         except BaseException:
             self.close()
             raise
@@ -115,25 +114,13 @@ class Slide:
             SlideReadError: the pixel data is damaged.
         """
         _check_size(width, height)
-        pixels = np.full((height, width, 3), 255, np.uint8)
-        file_level = self._file_levels[level]
-        frame = file_level.frame
-        left, top = max(x, 0), max(y, 0)
-        right, bottom = min(x + width, frame.width), min(y + height, frame.height)
-        if left >= right or top >= bottom:
-            return pixels
-        reader = self._open()
-        place = (frame.x + left, frame.y + top, right - left, bottom - top)
-        try:
-            pixels[top - y : bottom - y, left - x : right - x] = reader.read(file_level.index, *place)
-        except DECODE_ERRORS as error:
-            where = f"level {level} at ({left}, {top})"
-            raise read_error(self.path, f"{where} cannot be decoded ({error}); copy the file again") from error
-        return pixels
+        return self._read(self._file_levels[level], x, y, width, height)
 
     def read_region(self, x: float, y: float, width: int, height: int, mpp: float) -> Pixels:
         """Pixels at any resolution, from the coarsest level that is fine enough (the finest if none is).
 
+        Where the file lacks a level near to `mpp` and its tiles are JPEG, they are decoded at 1/2, 1/4 or 1/8 size.
+        Tiles read along rows, each row overlapping the one before, decode every stored tile once.
         Antialiased bilinear resampling. A pixel whose centre lies outside the frame is white. Tiles read one by one
         equal one large read to 1 grey level (rounding of the last float digit).
 
@@ -166,6 +153,12 @@ class Slide:
         width, height = (max(1, round(side / scale)) for side in (self.size.width, self.size.height))
         return self._sample(PixelGrid(0, 0, width, height, self.size.width / width, self.size.height / height))
 
+    @property
+    def decoded_tiles(self) -> int | None:
+        """Stored tiles that this process decoded so far; None where the library that decodes does not tell."""
+        reader = self._open()
+        return reader.decoded_tiles if isinstance(reader, ReducingReader) else None
+
     def close(self) -> None:
         """Release the file; reading afterwards raises ValueError."""
         reader, self._reader = self._reader, None
@@ -179,26 +172,28 @@ class Slide:
         left, right = centres_inside(grid.x, grid.width, grid.scale_x, self.size.width)
         top, bottom = centres_inside(grid.y, grid.height, grid.scale_y, self.size.height)
         if left < right and top < bottom:
-            level = self._level_for(min(grid.scale_x, grid.scale_y))
-            inside = self._in_level(level, grid.part(left, top, right, bottom))
-            pixels[top:bottom, left:right] = resample(partial(self.read, level), self.levels[level].size, inside)
+            level = fine_enough(self._readable, min(grid.scale_x, grid.scale_y))
+            inside = in_level(grid.part(left, top, right, bottom), level, self.bounds)
+            size = Size(level.frame.width, level.frame.height)
+            pixels[top:bottom, left:right] = resample(partial(self._read, level), size, inside)
         return pixels
 
-    def _level_for(self, scale: float) -> int:
-        fine_enough = [i for i, level in enumerate(self.levels) if level.downsample <= scale * _FINER]
-        return fine_enough[-1] if fine_enough else 0
-
-    def _in_level(self, level: int, grid: PixelGrid) -> PixelGrid:
-        """`grid` in px of a level: by way of the file, as the frame need not start on a whole pixel of the level."""
-        downsample, frame = self._file_levels[level].downsample, self._file_levels[level].frame
-        return PixelGrid(
-            x=(self.bounds.x + grid.x) / downsample - frame.x,
-            y=(self.bounds.y + grid.y) / downsample - frame.y,
-            width=grid.width,
-            height=grid.height,
-            scale_x=grid.scale_x / downsample,
-            scale_y=grid.scale_y / downsample,
-        )
+    def _read(self, level: FileLevel, x: int, y: int, width: int, height: int) -> Pixels:
+        """`read` of a level that the file has or that its reader makes."""
+        pixels = np.full((height, width, 3), 255, np.uint8)
+        frame = level.frame
+        left, top = max(x, 0), max(y, 0)
+        right, bottom = min(x + width, frame.width), min(y + height, frame.height)
+        if left >= right or top >= bottom:
+            return pixels
+        reader = self._open()
+        place = (frame.x + left, frame.y + top, right - left, bottom - top)
+        try:
+            pixels[top - y : bottom - y, left - x : right - x] = _decode(reader, level, place)
+        except DECODE_ERRORS as error:
+            where = f"level {level.index} at ({left * level.reduction}, {top * level.reduction})"
+            raise read_error(self.path, f"{where} cannot be decoded ({error}); copy the file again") from error
+        return pixels
 
     def _open(self) -> Reader:
         if self._reader is not None and self._pid != os.getpid():
@@ -228,6 +223,13 @@ class Slide:
         mpp = "unknown um/px" if self.mpp is None else f"{self.mpp:g} um/px"
         size = f"{self.size.width}x{self.size.height} px"
         return f"Slide({self.path}, {size}, {mpp}, {len(self.levels)} levels, {self.reader})"
+
+
+def _decode(reader: Reader, level: FileLevel, place: tuple[int, int, int, int]) -> Pixels:
+    if level.reduction == 1:
+        return reader.read(level.index, *place)
+    assert isinstance(reader, ReducingReader), "levels are reduced only where the reader can"
+    return reader.read_reduced(level.index, level.reduction, *place)
 
 
 def _reopen(path: Path, mpp: float | None, region: Rect | None) -> Slide:

@@ -13,6 +13,7 @@ from bundle.errors import SlideReadError
 from bundle.geometry import Size
 from bundle.readers import open_reader
 from bundle.readers.cucim_reader import cucim_reader
+from bundle.readers.jpeg_tiff import jpeg_reader
 from bundle.readers.openslide_reader import OpenSlideReader
 from bundle.readers.tiff_reader import TiffReader
 from bundle.slide import open_slide
@@ -83,7 +84,7 @@ def test_every_reader_that_opens_a_tiff_shows_the_same_pixels(tmp_path: Path) ->
     path = tmp_path / "pyramid.svs"
     write_levels(path, description=APERIO, compression="jpeg")
     reference, openslide = TiffReader(path), OpenSlideReader(path)
-    readers = [openslide, cucim_reader(reference)]
+    readers = [openslide, cucim_reader(reference), jpeg_reader(reference)]
     for reader in (reader for reader in readers if reader is not None):
         for level, size in enumerate(reference.facts.level_sizes):
             everything = (level, 0, 0, size.width, size.height)
@@ -92,11 +93,16 @@ def test_every_reader_that_opens_a_tiff_shows_the_same_pixels(tmp_path: Path) ->
     reference.close()
 
 
-def test_cucim_is_used_for_a_plain_pyramid_where_it_is_installed(tmp_path: Path) -> None:
-    pytest.importorskip("cucim.clara", reason="cuCIM is not installed, or its dependency click is not")
+def test_jpeg_tiles_are_decoded_by_the_bundle_itself(tmp_path: Path) -> None:
     path = tmp_path / "pyramid.tif"
     write_levels(path, compression="jpeg")
     with open_slide(path) as slide:
+        assert slide.reader == "libjpeg-turbo"
+
+
+def test_cucim_is_used_for_jpeg_2000_where_it_is_installed(shared_data: Path) -> None:
+    pytest.importorskip("cucim.clara", reason="cuCIM is not installed, or its dependency click is not")
+    with open_slide(shared_data / "slides" / "vendor" / "tcga-no-mpp.svs") as slide:
         assert slide.reader == "cucim"
 
 

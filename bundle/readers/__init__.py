@@ -1,7 +1,8 @@
 """Which reader opens a file: decided by inspection, so that none is trusted with a file that it gets wrong.
 
-TIFF: a vendor's format that only OpenSlide understands goes there; else cuCIM, OpenSlide, tifffile in that order,
-each only if it shows the levels and pixels that tifffile finds. Anything else: OpenSlide, or Pillow for PNG and JPEG.
+TIFF: a vendor's format that only OpenSlide understands goes there. JPEG tiles are decoded here, each once, at the
+places that tifffile finds; of other tiles cuCIM, OpenSlide, tifffile in that order, each only if it shows the levels
+and pixels that tifffile finds. Anything else: OpenSlide, or Pillow for PNG and JPEG.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from bundle.errors import SlideReadError
 from bundle.readers.base import Reader, read_error
 from bundle.readers.cucim_reader import cucim_reader
 from bundle.readers.image_reader import ImageReader
+from bundle.readers.jpeg_tiff import jpeg_reader
 from bundle.readers.openslide_reader import OpenSlideReader
 from bundle.readers.tiff_reader import TiffReader, check_tiff
 
@@ -58,7 +60,7 @@ def _open_tiff(path: Path, vendor: str | None) -> Reader:
         check_tiff(path).close()
         return OpenSlideReader(path)
     reference = TiffReader(path)
-    reader = cucim_reader(reference) or _matching_openslide(reference, vendor)
+    reader = jpeg_reader(reference) or cucim_reader(reference) or _matching_openslide(reference, vendor)
     if reader is None:
         return reference
     reference.close()

@@ -6,7 +6,7 @@ padding, resampling and resolution overrides are the business of `bundle.slide`.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from bundle.geometry import Rect, Size
 Pixels = npt.NDArray[np.uint8]
 
 WHITE = (255, 255, 255)
-DECODE_ERRORS = (OSError, RuntimeError, ValueError, KeyError, IndexError)
+DECODE_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, ArithmeticError)
 """What the decoders raise on damaged pixel data; imagecodecs' errors are RuntimeErrors."""
 
 
@@ -27,12 +27,14 @@ class SlideFacts:
 
     `level_sizes`: finest first. `mpp_xy`: um/px of level 0 along x and y, None if not stated.
     `bounds`: the part of level 0 that holds the scan, level-0 px.
+    `reductions`: factors by which a `ReducingReader` shrinks levels; a level of w px becomes one of ceil(w / factor).
     """
 
     level_sizes: tuple[Size, ...]
     mpp_xy: tuple[float, float] | None
     objective_power: float | None
     bounds: Rect
+    reductions: tuple[int, ...] = ()
 
 
 class Reader(Protocol):
@@ -49,6 +51,19 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Release the file."""
+
+
+@runtime_checkable
+class ReducingReader(Reader, Protocol):
+    """A reader that can shrink a level while it decodes it, and that keeps decoded tiles for overlapping reads.
+
+    `decoded_tiles`: how many stored tiles it decoded so far.
+    """
+
+    decoded_tiles: int
+
+    def read_reduced(self, level: int, reduction: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """`Reader.read` of `level` shrunk by one of `SlideFacts.reductions`; the rectangle is in px of the result."""
 
 
 def read_error(path: Path, problem: object) -> SlideReadError:

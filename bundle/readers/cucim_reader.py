@@ -10,7 +10,7 @@ from bundle.readers.jpeg_guard import JpegGuard
 from bundle.readers.tiff_reader import TiffReader
 
 _NO_PREDICTOR = 1
-_COMPRESSIONS = (tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.APERIO_JP2000_RGB)
+_COMPRESSIONS = (tifffile.COMPRESSION.APERIO_JP2000_RGB,)
 """Not LZW: a damaged tile shows uninitialised memory. Not Deflate: with a predictor cuCIM 26.10 dies of a segmentation
 fault, without one its libtiff complains on stderr at every opening. Measured; JPEG's damaged tiles are caught by
 `JpegGuard`, JPEG 2000's raise."""
@@ -61,7 +61,7 @@ def cucim_reader(reference: TiffReader) -> CuCimReader | None:
         reader = CuCimReader(image, reference)
         if _agrees(reader, reference):
             return reader
-    except (RuntimeError, ValueError, OSError):  # no reason is lost: the next reader opens the file or reports on it
+    except (RuntimeError, ValueError, OSError, ArithmeticError):  # no reason is lost: the next reader reports it
         return None
     reader.close()
     return None

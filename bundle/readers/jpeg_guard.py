@@ -18,8 +18,11 @@ _END_BYTES = 4
 
 
 @dataclass(frozen=True)
-class _Tiles:
-    """Tile table of one level: row by row, `across` in a row."""
+class TileTable:
+    """Where the tiles of one level are in the file: row by row, `across` in a row, each `width` x `height` px.
+
+    `offsets` and `counts` are in bytes; a count of 0 is a tile that was left out.
+    """
 
     width: int
     height: int
@@ -33,7 +36,7 @@ class JpegGuard:
 
     def __init__(self, path: Path, series: tifffile.TiffPageSeries):
         """`series`: of an open and whole TIFF; it is not kept."""
-        self._tiles = [_tiles(level.keyframe) for level in series.levels]
+        self._tiles = [tile_table(level.keyframe) for level in series.levels]
         self._lock = threading.Lock()
         self._file = open(path, "rb", buffering=0) if any(self._tiles) else None  # noqa: SIM115
 
@@ -61,12 +64,18 @@ class JpegGuard:
             start = self._file.read(len(_START))
             self._file.seek(offset + max(0, count - _END_BYTES))
             end = self._file.read(_END_BYTES)
-        return start == _START and _END in end
+        return is_whole(start + end)
 
 
-def _tiles(page: tifffile.TiffPage) -> _Tiles | None:
+def is_whole(data: bytes) -> bool:
+    """Whether the bytes of a JPEG, or its first two and its last four, have a start and an end marker."""
+    return data.startswith(_START) and _END in data[-_END_BYTES:]
+
+
+def tile_table(page: tifffile.TiffPage) -> TileTable | None:
+    """The tile table of a page in JPEG tiles; None for any other page."""
     separate = page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
     if page.compression != tifffile.COMPRESSION.JPEG or not page.is_tiled or separate:
         return None
     offsets, counts = (np.asarray(table, np.uint64) for table in (page.dataoffsets, page.databytecounts))
-    return _Tiles(page.tilewidth, page.tilelength, -(-page.imagewidth // page.tilewidth), offsets, counts)
+    return TileTable(page.tilewidth, page.tilelength, -(-page.imagewidth // page.tilewidth), offsets, counts)

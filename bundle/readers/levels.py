@@ -1,22 +1,31 @@
 """Which images of a file are levels of one picture, and where a slide's frame lies in each. Pure functions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle.errors import ConfigError
 from bundle.geometry import Rect, Size
 from bundle.readers.base import whole
+from bundle.readers.resample import PixelGrid
 
 
 @dataclass(frozen=True)
 class FileLevel:
-    """A level in the file: the reader's `index`, its full `size` and the part of it (`frame`) inside the frame."""
+    """A level in the file: the reader's `index`, its full `size` and the part of it (`frame`) inside the frame.
+
+    With a `reduction` above 1 it is a level that the file lacks, that one shrunk while it is decoded.
+    """
 
     index: int
     size: Size
     downsample: float
     frame: Rect
+    reduction: int = 1
+
+
+FINER = 1 + 1e-3
+"""A level this much coarser than asked for still counts as fine enough: stated mpp are rounded."""
 
 
 def inside_of(rect: Rect, size: Size) -> Rect:
@@ -45,6 +54,43 @@ def file_levels(sizes: tuple[Size, ...], frame: Rect) -> tuple[FileLevel, ...]:
         downsample = _downsample(sizes[0], size)
         levels.append(FileLevel(index, size, downsample, _scaled(frame, downsample, size)))
     return tuple(levels)
+
+
+def readable_levels(levels: tuple[FileLevel, ...], reductions: tuple[int, ...], frame: Rect) -> tuple[FileLevel, ...]:
+    """`levels` and between them, where the file has none, those that shrinking the next finer one gives; finest first.
+
+    A stored level wins over a shrunk one that is coarser: it has fewer bytes to decode.
+    """
+    limits = [level.downsample for level in levels[1:]] + [math.inf]
+    return tuple(
+        level if reduction == 1 else _reduced(level, reduction, frame)
+        for level, limit in zip(levels, limits, strict=True)
+        for reduction in (1, *reductions)
+        if reduction == 1 or level.downsample * reduction * FINER < limit
+    )
+
+
+def fine_enough(levels: tuple[FileLevel, ...], downsample: float) -> FileLevel:
+    """The coarsest of `levels` for pixels of `downsample` level-0 px; the finest if none is fine enough."""
+    return next((level for level in reversed(levels) if level.downsample <= downsample * FINER), levels[0])
+
+
+def in_level(grid: PixelGrid, level: FileLevel, frame: Rect) -> PixelGrid:
+    """`grid`, in level-0 px of the frame, in px of `level`: the frame need not start on a whole pixel of the level."""
+    return PixelGrid(
+        x=(frame.x + grid.x) / level.downsample - level.frame.x,
+        y=(frame.y + grid.y) / level.downsample - level.frame.y,
+        width=grid.width,
+        height=grid.height,
+        scale_x=grid.scale_x / level.downsample,
+        scale_y=grid.scale_y / level.downsample,
+    )
+
+
+def _reduced(level: FileLevel, reduction: int, frame: Rect) -> FileLevel:
+    size = Size(-(-level.size.width // reduction), -(-level.size.height // reduction))
+    downsample = level.downsample * reduction
+    return replace(level, size=size, downsample=downsample, frame=_scaled(frame, downsample, size), reduction=reduction)
 
 
 def _same_aspect(full: Size, size: Size) -> bool:

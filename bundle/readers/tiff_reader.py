@@ -36,6 +36,8 @@ _PARSE_ERRORS = (
     IndexError,
     TypeError,
     RuntimeError,
+    ArithmeticError,
+    AttributeError,
     struct.error,
 )
 _NEED = "an 8-bit brightfield RGB slide is needed (export it as a pyramidal RGB TIFF)"
@@ -63,6 +65,9 @@ class TiffReader:
         except _PARSE_ERRORS as error:
             self.tiff.close()
             raise read_error(path, f"damaged TIFF ({error}); copy it again") from error
+        if any(min(size.width, size.height) < 1 for size in sizes):
+            self.tiff.close()
+            raise read_error(path, "damaged TIFF (a level of no pixels); copy it again")
         self.facts = SlideFacts(sizes, mpp_xy, power, whole(sizes[0]))
         self._guard = JpegGuard(path, self.series)
         self._arrays: dict[int, Level] = {}

@@ -1,5 +1,6 @@
 """Is a TIFF whole? Checked before any native decoder sees the file: those crash or pad silently on truncated input."""
 
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ import tifffile
 
 from bundle.errors import SlideReadError
 from bundle.readers.base import read_error
+
+MAX_TILE_BYTES = 100_000_000
+"""A tile is decoded whole; scanners write tiles of up to 4096 x 4096 px."""
 
 # version -> (header bytes up to the first offset, directory count, entry length, offset format)
 _CLASSIC = (4, "H", 12, "I")
@@ -36,6 +40,9 @@ def _all_pages(tiff: tifffile.TiffFile) -> Iterator[tifffile.TiffPage]:
 
 
 def _check_segments(path: Path, page: tifffile.TiffPage, size_bytes: int) -> None:
+    tile_bytes = math.prod(page.chunks)
+    if page.is_tiled and tile_bytes > MAX_TILE_BYTES:
+        raise read_error(path, f"damaged: declares tiles of {tile_bytes / 1e9:.1f} GB; copy it again")
     offsets = np.asarray(page.dataoffsets, np.uint64)
     counts = np.asarray(page.databytecounts, np.uint64)
     expected = int(np.prod(page.chunked))
