@@ -38,8 +38,10 @@ def load_weights(network: torch.nn.Module, path: Path | str) -> None:
     """
     state: Mapping[str, Any] = read_checkpoint(path)
     state = state.get("network", state)
+    if not isinstance(state, Mapping):
+        raise _unsafe(Path(path), f"a {type(state).__name__} for the network")
     expected = network.state_dict()
-    keys = sorted(expected.keys() | state.keys())
+    keys = sorted(expected.keys() | state.keys(), key=str)  # a foreign file may have numbers for names
     wrong = [
         key
         for key in keys

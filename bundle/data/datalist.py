@@ -5,6 +5,7 @@ Paths in a datalist are relative to its folder.
 """
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -13,6 +14,7 @@ from typing import Any, Final, get_args
 
 from bundle.data.annotations import Annotation, mask_size, read_annotation
 from bundle.data.annotations.masks import MASK_SUFFIXES
+from bundle.data.annotations.outlines import shown
 from bundle.data.datalist_files import PATH_KEYS, SPLITS, Sections, read_sections, write_sections
 from bundle.data.medical import suffix_of
 from bundle.errors import AnnotationError, DatalistError
@@ -68,6 +70,8 @@ class DatalistItem:
 
 KEYS: Final = tuple(f.name for f in fields(DatalistItem))
 _REQUIRED: Final = ("image", "patient", "stain")
+_LARGEST: Final = sys.float_info.max
+"""JSON has larger numbers: Infinity, and integers of any length."""
 
 
 def read_datalist(path: Path | str, split: str) -> list[dict[str, Any]]:
@@ -140,7 +144,9 @@ def check_patients(items_by_split: Mapping[str, Iterable[DatalistItem]], path: P
     for patient, found in sorted(splits.items()):
         if len(found) > 1:
             names = " and ".join(sorted(found))
-            raise DatalistError(f"{path}: patient {patient!r} is in {names}; put all slides of a patient in one split")
+            raise DatalistError(
+                f"{path}: patient {shown(patient)} is in {names}; put all slides of a patient in one split"
+            )
 
 
 def load_annotation(item: Mapping[str, Any], slide_size: Size | None, slide_mpp: float | None) -> Annotation:
@@ -201,7 +207,7 @@ def item_of_row(row: Mapping[str, Any], folder: Path, where: str) -> DatalistIte
     """The item of one entry of a file in `folder`; `DatalistError` on a bad entry names it, `where`."""
     unknown = sorted(set(row) - set(KEYS))
     if unknown:
-        raise DatalistError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(KEYS)}")
+        raise DatalistError(f"{where}: unknown key {shown(unknown[0])}; known are {', '.join(KEYS)}")
     missing = [key for key in _REQUIRED if row.get(key) in (None, "")]
     if missing:
         raise DatalistError(f"{where}: has no {missing[0]!r}; every item needs {', '.join(_REQUIRED)}")
@@ -218,9 +224,9 @@ def item_of_row(row: Mapping[str, Any], folder: Path, where: str) -> DatalistIte
 
 def _check_type(key: str, value: Any, where: str) -> None:
     if key in ("mpp", "label_mpp"):
-        good, wanted = _is_number(value) and value > 0, "a positive number"
+        good, wanted = _is_number(value) and 0 < value < _LARGEST, "a positive number"
     elif key == "min_area_px":
-        good, wanted = _is_number(value) and value >= 0, "a number from 0"
+        good, wanted = _is_number(value) and 0 <= value < _LARGEST, "a number from 0"
     elif key == "region":
         is_list = isinstance(value, list) and len(value) == len(fields(Rect)) and all(type(v) is int for v in value)
         good, wanted = is_list and min(value[2:]) > 0, "[x, y, width, height] in whole pixels"
@@ -231,9 +237,9 @@ def _check_type(key: str, value: Any, where: str) -> None:
     elif key in ("class_map", "mask_values"):
         good, wanted = isinstance(value, dict) and all(isinstance(v, str) for v in value.values()), "a table of names"
     else:
-        good, wanted = isinstance(value, str), "text"
+        good, wanted = isinstance(value, str) and "\0" not in value, "text"
     if not good:
-        raise DatalistError(f"{where}: {key} is {value!r}; it must be {wanted}")
+        raise DatalistError(f"{where}: {key} is {shown(value)}; it must be {wanted}")
 
 
 def _is_number(value: Any) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bundle.atomic import atomic_path
+from bundle.data.annotations.outlines import shown
 from bundle.errors import DatalistError
 
 SPLITS: Final = ("training", "validation", "test")
@@ -25,7 +26,7 @@ def read_sections(path: Path) -> Sections:
             return _read_csv(path)
         if path.suffix.lower() == ".json":
             return _read_json(path)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise DatalistError(f"{path}: datalist cannot be read ({error})") from error
     raise DatalistError(f"{path}: a datalist is a .json or .csv file")
 
@@ -50,7 +51,7 @@ def _read_json(path: Path) -> Sections:
     # MONAI and nnU-Net put texts and numbers about the data set beside the splits; a list is meant to be a split.
     for key, value in document.items():
         if isinstance(value, list) and key not in SPLITS:
-            raise DatalistError(f"{path}: no split {key!r}; choose one of {', '.join(SPLITS)}")
+            raise DatalistError(f"{path}: no split {shown(key)}; choose one of {', '.join(SPLITS)}")
     sections = {split: document.get(split, []) for split in SPLITS}
     for split, rows in sections.items():
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
@@ -76,7 +77,7 @@ def _read_csv(path: Path) -> Sections:
     for line, row in enumerate(read_table(path), start=2):
         split = row.pop("split", None)
         if split not in SPLITS:
-            raise DatalistError(f"{path}: line {line}: no split {split!r}; choose one of {', '.join(SPLITS)}")
+            raise DatalistError(f"{path}: line {line}: no split {shown(split)}; choose one of {', '.join(SPLITS)}")
         sections[split].append(row)
     return sections
 
@@ -86,8 +87,10 @@ def _cell(key: str, cell: str, where: str) -> Any:
         return cell
     try:
         return json.loads(cell)
-    except ValueError:
-        raise DatalistError(f"{where}: {key} is {cell!r}; write numbers, true, [lists] or {{tables}} as JSON") from None
+    except (ValueError, RecursionError):
+        raise DatalistError(
+            f"{where}: {key} is {shown(cell)}; write numbers, true, [lists] or {{tables}} as JSON"
+        ) from None
 
 
 def _write_csv(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:

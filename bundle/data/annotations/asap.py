@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from bundle.data.annotations.model import Annotation, Glomerulus
-from bundle.data.annotations.outlines import annotation, glomerulus, outline, ring
+from bundle.data.annotations.outlines import annotation, glomerulus, outline, ring, shown
 
 _AREAS = {"Polygon", "Spline", "Rectangle"}
 
@@ -36,7 +36,7 @@ def _read_object(element: Element, path: Path, class_map: Mapping[str, str] | No
         return None
     corners = [(c.get("X"), c.get("Y")) for c in element.iterfind("Coordinates/Coordinate")]
     order = [(c.get("Order") or 0, 0) for c in element.iterfind("Coordinates/Coordinate")]
-    what = f"annotation {name!r}"
+    what = f"annotation {shown(name)}"
     points = ring(corners, path, what)[np.argsort(ring(order, path, what)[:, 0], kind="stable")]
     return glomerulus(
         outline([[points]]),

@@ -10,6 +10,8 @@ from bundle.errors import ConfigError, UnknownClassError
 
 IGNORE: Final = "ignore"
 BACKGROUND: Final = "background"
+_SHOWN: Final = 120
+"""Characters of an unknown name in a message."""
 UNCLASSIFIED: Final = ""
 """Name of an object that the file gives no class."""
 
@@ -58,10 +60,11 @@ def label_of(candidates: Iterable[str], class_map: Mapping[str, str] | None, pat
         target = table.get(_key(name))
         if target is not None:
             return name, INDEX_OF[target]
+    name = names[0] if len(names[0]) <= _SHOWN else f"{names[0][:_SHOWN]}..."
     known = ", ".join(sorted(name for name in table if name))
     raise UnknownClassError(
-        f"{path}: unknown class {names[0]!r}; known are {known}; "
-        f"map it with `class_map: {{{names[0]!r}: normal}}` (or {', '.join(list(INDEX_OF)[1:])})"
+        f"{path}: unknown class {name!r}; known are {known}; "
+        f"map it with `class_map: {{{name!r}: normal}}` (or {', '.join(list(INDEX_OF)[1:])})"
     )
 
 

@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from bundle.atomic import atomic_path
 from bundle.classes import GLOMERULUS_CLASSES
 from bundle.data.annotations.model import Annotation, Glomerulus
-from bundle.data.annotations.outlines import Rings, annotation, glomerulus, outline, ring
+from bundle.data.annotations.outlines import Rings, annotation, glomerulus, outline, ring, shown
 from bundle.errors import AnnotationError
 
 _FEATURE_MEMBERS = {"type", "id", "geometry", "properties"}
@@ -53,7 +53,7 @@ def _read_feature(feature: Any, index: int, path: Path, class_map: Mapping[str, 
     if not isinstance(geometry, dict) or not isinstance(feature.get("properties") or {}, dict):
         raise AnnotationError(f"{path}: feature {index} has no geometry or properties; export it again as GeoJSON")
     id = str(feature.get("id", ""))
-    what = f"feature {index} (id {id!r})"
+    what = f"feature {index} (id {shown(id)})"
     polygons = list(_polygons(geometry, path, what))
     if not polygons:
         kind = geometry.get("type")
@@ -78,7 +78,7 @@ def _polygons(geometry: Any, path: Path, what: str) -> Iterator[Rings]:
         raise AnnotationError(f"{path}: {what} holds a geometry that is none; export it again as GeoJSON")
     kind, coordinates = geometry.get("type"), geometry.get("coordinates") or []
     if kind == "GeometryCollection":
-        for member in geometry.get("geometries") or []:
+        for member in _list(geometry.get("geometries") or [], path, what):
             yield from _polygons(member, path, what)
     elif kind in ("Polygon", "MultiPolygon"):
         for polygon in [coordinates] if kind == "Polygon" else _list(coordinates, path, what):
@@ -88,7 +88,7 @@ def _polygons(geometry: Any, path: Path, what: str) -> Iterator[Rings]:
 
 def _list(value: Any, path: Path, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise AnnotationError(f"{path}: {what} has {value!r} for a list of points; repair the file")
+        raise AnnotationError(f"{path}: {what} has {shown(value)} for a list of points; repair the file")
     return value
 
 

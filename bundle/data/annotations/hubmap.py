@@ -11,11 +11,15 @@ from scipy.sparse.csgraph import connected_components
 
 from bundle.data.annotations.masks import mask_outline
 from bundle.data.annotations.model import Annotation
-from bundle.data.annotations.outlines import annotation, glomerulus
+from bundle.data.annotations.outlines import annotation, glomerulus, shown
 from bundle.errors import AnnotationError
 from bundle.geometry import Size
 
 _CLASS = "glomerulus"
+_SHOWN = 200
+"""Characters of a list of ids in a message."""
+_MAX_OBJECT_PX = 100_000_000
+"""Box of one object, 2.5 mm wide at 0.25 um/px: its outline is found in dense pixels, which take 13 bytes each."""
 
 
 def read_hubmap_csv(
@@ -43,7 +47,7 @@ def read_hubmap_csv(
         raise AnnotationError(f"{path}: run lengths need the slide's size; give `slide_size`")
     runs = _runs(_encoding(path, slide_id), slide_size, path)
     polygons = [
-        mask_outline(mask, left, top, downsample) for mask, left, top in _masks(runs) if mask.sum() >= min_area_px
+        mask_outline(mask, left, top, downsample) for mask, left, top in _masks(runs, path) if mask.sum() >= min_area_px
     ]
     return annotation(glomerulus(p, [_CLASS], path, class_map, id=str(i)) for i, p in enumerate(polygons, start=1))
 
@@ -52,12 +56,15 @@ def _encoding(path: Path, slide_id: str | None) -> str:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("id")["encoding"]
     except (KeyError, ValueError, UnicodeError) as error:
-        raise AnnotationError(f"{path}: is no run-length CSV with the columns id and encoding ({error})") from None
+        problem = shown(" ".join(str(error).split()))
+        raise AnnotationError(f"{path}: is no run-length CSV with the columns id and encoding ({problem})") from None
     if slide_id is None and len(table) == 1:
         return str(table.iloc[0])
     if slide_id not in table.index:
-        ids = ", ".join(map(str, table.index[:10]))
+        ids = ", ".join(map(str, table.index[:10]))[:_SHOWN]
         raise AnnotationError(f"{path}: has no slide {slide_id!r}; give `slide_id` as one of {ids}")
+    if isinstance(table[slide_id], pd.Series):
+        raise AnnotationError(f"{path}: lists the slide {slide_id!r} more than once; keep one row")
     return str(table[slide_id])
 
 
@@ -65,10 +72,12 @@ def _runs(encoding: str, size: Size, path: Path) -> NDArray[np.int64]:
     """Runs within single columns, sorted, shape (n, 3): column, first row, row after the last."""
     try:
         start, length = np.array(encoding.split(), np.int64).reshape(-1, 2).T
-    except ValueError as error:
-        raise AnnotationError(f"{path}: the encoding is no list of pairs of numbers ({error})") from None
+    except (ValueError, OverflowError) as error:
+        raise AnnotationError(f"{path}: the encoding is no list of pairs of numbers ({shown(str(error))})") from None
     first, stop = start - 1, start - 1 + length
-    if len(first) and ((length <= 0).any() or first.min() < 0 or stop.max() > size.width * size.height):
+    total = size.width * size.height
+    # Each alone first: their sum could wrap around.
+    if len(first) and (min(start.min(), length.min()) < 1 or max(start.max(), length.max(), stop.max()) > total):
         raise AnnotationError(f"{path}: runs leave a slide of {size.width} x {size.height}; check slide id and size")
     order = np.argsort(first)
     first, stop = first[order], stop[order]
@@ -83,14 +92,14 @@ def _runs(encoding: str, size: Size, path: Path) -> NDArray[np.int64]:
     return np.column_stack([column, top, bottom])
 
 
-def _masks(runs: NDArray[np.int64]) -> list[tuple[NDArray[np.bool_], int, int]]:
+def _masks(runs: NDArray[np.int64], path: Path) -> list[tuple[NDArray[np.bool_], int, int]]:
     """Each connected area as a mask of its bounding box, with that box's left and top."""
     if not len(runs):
         return []
     member = _components(runs)
     order = np.argsort(member, kind="stable")
     groups = np.split(runs[order], np.flatnonzero(np.diff(member[order])) + 1)
-    return [_dense(group) for group in groups]
+    return [_dense(group, path) for group in groups]
 
 
 def _components(runs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -112,9 +121,12 @@ def _components(runs: NDArray[np.int64]) -> NDArray[np.int64]:
     return connected_components(graph, directed=False)[1]
 
 
-def _dense(runs: NDArray[np.int64]) -> tuple[NDArray[np.bool_], int, int]:
+def _dense(runs: NDArray[np.int64], path: Path) -> tuple[NDArray[np.bool_], int, int]:
     left, top = int(runs[:, 0].min()), int(runs[:, 1].min())
-    mask = np.zeros((int(runs[:, 2].max()) - top, int(runs[:, 0].max()) - left + 1), bool)
+    height, width = int(runs[:, 2].max()) - top, int(runs[:, 0].max()) - left + 1
+    if height * width > _MAX_OBJECT_PX:
+        raise AnnotationError(f"{path}: an object of {width} x {height} px is no glomerulus; check the encoding")
+    mask = np.zeros((height, width), bool)
     for column, first, stop in runs:
         mask[first - top : stop - top, column - left] = True
     return mask, left, top

@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from bundle.data.annotations.classmap import merged_class_map
 from bundle.data.annotations.model import Annotation, Glomerulus
-from bundle.data.annotations.outlines import annotation, glomerulus, outline, ring
+from bundle.data.annotations.outlines import annotation, glomerulus, mended, outline, ring, shown
 
 _ELLIPSE = "2"
 _ELLIPSE_POINTS = 64
@@ -36,14 +36,12 @@ def read_imagescope(root: Element, path: Path, class_map: Mapping[str, str] | No
 def _read_layer(layer: Element, path: Path, class_map: Mapping[str, str] | None) -> Iterator[Glomerulus | None]:
     regions = [r for r in layer.iter("Region") if r.get("Type") not in _LINES]
     holes = [_drawn(r, path) for r in regions if _is_negative(r)]
-    cut = shapely.union_all(
-        [shapely.make_valid(hole, method="structure", keep_collapsed=False) for hole in holes if hole is not None]
-    )
+    cut = shapely.union_all([mended(hole, path) for hole in holes if hole is not None])
     names = _layer_names(layer, class_map)
     for region in regions:
         if not _is_negative(region):
             yield glomerulus(
-                _without(_drawn(region, path), cut),
+                _without(_drawn(region, path), cut, path),
                 [region.get("Text", ""), *names],
                 path,
                 class_map,
@@ -76,7 +74,7 @@ def _is_negative(region: Element) -> bool:
 
 def _drawn(region: Element, path: Path) -> BaseGeometry | None:
     vertices = [(v.get("X"), v.get("Y")) for v in region.iterfind("Vertices/Vertex")]
-    points = ring(vertices, path, f"region {region.get('Id', '')!r}")
+    points = ring(vertices, path, f"region {shown(region.get('Id', ''))}")
     if region.get("Type") == _ELLIPSE and len(points) >= 2:
         points = _ellipse(points)
     return outline([[points]])
@@ -89,8 +87,8 @@ def _ellipse(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return (low + high) / 2 + (high - low) / 2 * np.column_stack([np.cos(angle), np.sin(angle)])
 
 
-def _without(drawn: BaseGeometry | None, holes: BaseGeometry) -> BaseGeometry | None:
+def _without(drawn: BaseGeometry | None, holes: BaseGeometry, path: Path) -> BaseGeometry | None:
     if drawn is None or holes.is_empty:
         return drawn
-    valid = drawn if drawn.is_valid else shapely.make_valid(drawn, method="structure", keep_collapsed=False)
-    return valid.difference(holes) if valid.intersects(holes) else drawn
+    valid = mended(drawn, path)
+    return valid.difference(holes) if valid is not None and valid.intersects(holes) else drawn

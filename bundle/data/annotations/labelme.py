@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bundle.data.annotations.model import Annotation, Glomerulus
-from bundle.data.annotations.outlines import annotation, glomerulus, outline, ring
+from bundle.data.annotations.outlines import annotation, glomerulus, outline, ring, shown
 from bundle.errors import AnnotationError
 
 _CIRCLE_POINTS = 64
@@ -32,7 +32,7 @@ def _read_shape(shape: Any, index: int, path: Path, class_map: Mapping[str, str]
     if kind in ("rectangle", "circle") and len(points) == 2:
         points = _rectangle(points) if kind == "rectangle" else _circle(points)
     elif kind != "polygon":
-        raise AnnotationError(f"{path}: shape {index} is a {kind!r}; redraw it as a polygon, rectangle or circle")
+        raise AnnotationError(f"{path}: shape {index} is a {shown(kind)}; redraw it as a polygon, rectangle or circle")
     properties = {key: value for key, value in shape.items() if key not in ("label", "points")}
     name = str(shape.get("label") or "")
     return glomerulus(outline([[points]]), [name], path, class_map, id=str(index), properties=properties)

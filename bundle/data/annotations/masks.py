@@ -1,6 +1,5 @@
 """Mask images: index values, colours, instances or brightness; and the exact outlines of their objects."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,21 +7,19 @@ from typing import Any, Final
 
 import numpy as np
 import shapely
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from shapely.geometry import MultiLineString, MultiPolygon, Polygon
 from skimage.measure import find_contours, label, regionprops
 
 from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES
 from bundle.data.annotations.classmap import IGNORE
+from bundle.data.annotations.mask_files import MASK_SUFFIXES, MAX_MASK_PX, load_mask, mask_size
 from bundle.data.annotations.model import Annotation
 from bundle.data.annotations.outlines import annotation, glomerulus
-from bundle.data.medical import MEDICAL_SUFFIXES, read_medical, suffix_of
 from bundle.errors import AnnotationError, ConfigError, UnknownClassError
 
-MASK_SUFFIXES: Final = (".png", ".bmp", ".tif", ".tiff", *MEDICAL_SUFFIXES)
-MAX_MASK_PX: Final = 400_000_000
+__all__ = ["MASK_SUFFIXES", "MAX_MASK_PX", "MaskTable", "mask_outline", "mask_size", "read_mask"]
+
 DEFAULT_MASK_VALUES: Final[Mapping[str, str]] = {
     **{str(i): name for i, name in enumerate(CLASS_NAMES, start=1)},
     "255": IGNORE,
@@ -87,7 +84,7 @@ def read_mask(
         AnnotationError: the file is no image or too large.
         UnknownClassError: a value is not in the table, or its name in no class map.
     """
-    values = _index_values(_load(path), table, path)
+    values = _index_values(load_mask(path), table, path)
     # A table that names value 0 makes it an object like the others.
     background = BACKGROUND_INDEX if 0 not in table.names else int(values.min()) - 1
     objects = values if table.instances else label(values, background=background, connectivity=2)
@@ -116,60 +113,6 @@ def mask_outline(mask: NDArray[np.bool_], left: int, top: int, downsample: float
     area = shapely.build_area(MultiLineString([contour[:, ::-1] + offset for contour in contours]))
     outline = shapely.simplify(area, 0)
     return shapely.transform(outline, lambda points: points * downsample)
-
-
-def mask_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a mask image, pixels; `AnnotationError` when it is none."""
-    if suffix_of(path) in MEDICAL_SUFFIXES:
-        height, width = read_medical(path).array.shape[:2]
-        return width, height
-    try:
-        if suffix_of(path) in (".tif", ".tiff"):
-            with tifffile.TiffFile(path) as tiff:
-                page = tiff.series[0].keyframe
-                return page.imagewidth, page.imagelength
-        with _open_image(path) as image:
-            return image.size
-    except (OSError, ValueError, IndexError, tifffile.TiffFileError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _load(path: Path) -> NDArray:
-    """The pixels, (height, width) or (height, width, 3)."""
-    width, height = mask_size(path)
-    if width * height > MAX_MASK_PX:
-        raise AnnotationError(
-            f"{path}: mask of {width} x {height} pixels is too large to load; give polygons (GeoJSON) or a smaller mask"
-        )
-    try:
-        if suffix_of(path) in MEDICAL_SUFFIXES:
-            array = read_medical(path).array
-        elif suffix_of(path) in (".tif", ".tiff"):
-            array = tifffile.imread(path, series=0, level=0)
-        else:
-            with _open_image(path) as image:
-                array = np.asarray(image)
-    except (OSError, ValueError, tifffile.TiffFileError) as error:
-        raise _unreadable(path, error) from None
-    if array.ndim == 3:
-        array = array[..., 0] if array.shape[2] < 3 else array[..., :3]
-    if array.ndim not in (2, 3):
-        raise AnnotationError(f"{path}: has shape {array.shape}; a mask is one grey or RGB image")
-    return array
-
-
-def _open_image(path: Path) -> Image.Image:
-    with warnings.catch_warnings():
-        # Pillow warns from 89 million pixels on; masks of slides are that large.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path)
-
-
-def _unreadable(path: Path, error: Exception) -> AnnotationError:
-    hint = "too large for this format; save it as TIFF" if isinstance(error, Image.DecompressionBombError) else error
-    if isinstance(error, UnidentifiedImageError):
-        hint = "no image that can be read"
-    return AnnotationError(f"{path}: mask cannot be read ({hint}); save it as PNG or TIFF")
 
 
 def _index_values(array: NDArray, table: MaskTable, path: Path) -> NDArray[np.integer]:

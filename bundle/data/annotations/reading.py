@@ -19,6 +19,8 @@ from bundle.errors import AnnotationError
 from bundle.geometry import Size
 
 JSON_SUFFIXES = (".geojson", ".json")
+MAX_TEXT_BYTES = 250_000_000
+"""JSON takes up to 25 times its size in memory: 5,000 glomeruli of 1,000 points each have 200 MB."""
 ANNOTATION_SUFFIXES = (*JSON_SUFFIXES, ".xml", ".csv", *MASK_SUFFIXES)
 
 
@@ -59,6 +61,11 @@ def read_annotation(
         raise AnnotationError(f"{path}: no such annotation file")
     suffix = suffix_of(path)
     try:
+        if suffix not in MASK_SUFFIXES and path.stat().st_size > MAX_TEXT_BYTES:
+            raise AnnotationError(
+                f"{path}: {path.stat().st_size / 1e6:.0f} MB of text is too large to read; "
+                f"export the glomeruli only, at most {MAX_TEXT_BYTES / 1e6:.0f} MB"
+            )
         if suffix in JSON_SUFFIXES:
             found = _read_json(path, class_map)
         elif suffix == ".xml":

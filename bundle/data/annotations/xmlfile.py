@@ -19,5 +19,5 @@ def parse_xml(path: Path) -> Element:
         return ElementTree.parse(path).getroot()
     except DefusedXmlException as error:
         raise AnnotationError(f"{path}: declares XML entities, which are unsafe ({error}); remove them") from None
-    except (ParseError, UnicodeError, ValueError) as error:
+    except (ParseError, LookupError, ValueError) as error:  # a LookupError names an encoding that does not exist
         raise AnnotationError(f"{path}: is no well-formed XML ({error}); export it again") from None
