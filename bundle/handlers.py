@@ -137,16 +137,19 @@ class TrainingState:
     Args:
         objects: what to save, by name: each has `state_dict` and `load_state_dict`; epoch and iteration are added.
         path: file of the state; where it exists, training resumes from it.
+        saves: false in all processes of a training but one; they only resume.
     """
 
-    def __init__(self, objects: Mapping[str, Any], path: Path | str) -> None:
+    def __init__(self, objects: Mapping[str, Any], path: Path | str, saves: bool = True) -> None:
         self.objects = dict(objects)
         self.path = Path(path)
+        self.saves = saves
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer, as its last handler: validation of an epoch comes before the epoch is saved."""
         engine.add_event_handler(Events.STARTED, self.resume)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        if self.saves:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def resume(self, engine: Engine) -> None:
         """Load the state where there is one."""

@@ -17,6 +17,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 PROGRAMS = {
     "train": ["train.yaml"],
+    "train in processes": ["train.yaml", "multi_gpu_train.yaml"],
     "evaluate": ["train.yaml", "evaluate.yaml"],
     "finetune": ["train.yaml", "finetune.yaml"],
     "in-context training": ["train.yaml", "train_seggpt.yaml"],
@@ -34,6 +35,9 @@ PROGRAMS = {
             "inference": ["inference.yaml"],
         }.items()
     },
+    "evaluate small seggpt": ["train.yaml", "evaluate.yaml", "networks/seggpt.yaml", "networks/seggpt_small.yaml"],
+    "inference small seggpt": ["inference.yaml", "networks/seggpt.yaml", "networks/seggpt_small.yaml"],
+    "cohort": ["cohort.yaml"],
     "study": ["study.yaml"],
     "study of phantoms": ["study.yaml", "study_phantom.yaml"],
     **{
@@ -58,9 +62,10 @@ ID = REFERENCE.pattern
 EXPRESSIONS = [
     rf"{ID} \+ '/[\w./]+'",  # a path below another
     rf"{ID} / {ID}",  # a ratio of resolutions
-    rf"{ID} \* \({ID} // {ID}\)",  # iterations of a training
+    rf"{ID} \* \({ID} // \({ID} \* {ID}\)\)",  # iterations of a training
     rf"not {ID}",
-    rf"{ID}\.(?:run|parameters|report)\(\)",
+    rf"{ID}\.(?:run|parameters|report|close)\(\)",
+    rf"{ID}\.(?:size|rank|is_first|device)",  # of a process group
     rf"{ID}\.to\({ID}\)",
     r"torch\.device\('cuda' if torch\.cuda\.is_available\(\) else 'cpu'\)",
     rf"torch\.device\({ID}\)\.type == 'cuda'",
