@@ -1,6 +1,6 @@
 """Blend overlapping tiles in a rolling band of rows; rows that no later tile touches leave as classes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from monai.utils import BlendMode
 from bundle.errors import ConfigError
 from bundle.geometry import Size
 from bundle.stream.prediction import ClassMap, decide
+
+COLUMNS = 2048
+"""Columns of a band that are decided at once."""
 
 
 class BandMerger(Merger):
@@ -94,18 +97,19 @@ class BandMerger(Merger):
     def _advance(self, band: "_Band", row: int) -> None:
         """Write the band's rows above `row` and move the band there."""
         if row > band.top:
-            self._write(band.top, band.leave(row))
+            top = band.top
+            for column, probabilities in band.leave(row):
+                self._write(top, column, probabilities)
+            self.output.release()
 
-    def _write(self, top: int, probabilities: torch.Tensor) -> None:
+    def _write(self, top: int, left: int, probabilities: torch.Tensor) -> None:
         height, width = self.cropped_shape[2:]
-        rows = slice(top, min(top + probabilities.shape[1], height))
-        if rows.start >= rows.stop:
-            return
-        decision = decide(probabilities[..., : rows.stop - rows.start, :width], self.threshold)
-        self.output.classes[rows] = _numpy(decision.classes)
-        self.output.foreground[rows] = _numpy((decision.foreground * 255).round())
-        self.output.confidence[rows] = _numpy((decision.confidence * 255).round())
-        self.output.release()
+        inside = probabilities[:, : max(height - top, 0), : max(width - left, 0)]
+        decision = decide(inside, self.threshold)
+        window = np.s_[top : top + inside.shape[1], left : left + inside.shape[2]]
+        self.output.classes[window] = _numpy(decision.classes)
+        self.output.foreground[window] = _numpy((decision.foreground * 255).round())
+        self.output.confidence[window] = _numpy((decision.confidence * 255).round())
 
 
 @dataclass
@@ -123,17 +127,23 @@ class _Band:
         self.sums[:, :, columns] += probabilities * self.tile_weight
         self.weight[:, columns] += self.tile_weight
 
-    def leave(self, row: int) -> torch.Tensor:
-        """Mean probabilities (C, n, W) of the rows above `row`, which leave the band; the band then starts at `row`."""
-        done = min(row - self.top, self.weight.shape[0])
-        # A pixel that no tile covered has weight 0 and stays background.
-        mean = self.sums[:, :done] / self.weight[:done].clamp_min(1e-12)
-        for rows in (self.sums, self.weight):
-            kept = rows[..., done:, :].clone()
-            rows.zero_()
-            rows[..., : kept.shape[-2], :] = kept
+    def leave(self, row: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """First column and mean probabilities (C, n, w) of the rows above `row`, which leave the band.
+
+        The band then starts at `row`. Some columns at a time: what is computed of a row of tiles would otherwise take
+        more memory than the band itself.
+        """
+        height, width = self.weight.shape
+        done = min(row - self.top, height)
+        for left in range(0, width, COLUMNS):
+            columns = slice(left, left + COLUMNS)
+            # A pixel that no tile covered has weight 0 and stays background.
+            yield left, self.sums[:, :done, columns] / self.weight[:done, columns].clamp_min(1e-12)
+            for rows in (self.sums[..., columns], self.weight[..., columns]):
+                kept = rows[..., done:, :].clone()
+                rows.zero_()
+                rows[..., : height - done, :] = kept
         self.top = row
-        return mean
 
 
 def _numpy(values: torch.Tensor) -> np.ndarray:
