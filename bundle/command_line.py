@@ -20,6 +20,9 @@ RUNNER_ARGUMENTS = frozenset(
 )
 """Arguments of MONAI's own runner, which are no config ids."""
 
+PLACES = frozenset({"config_file", "bundle_root", "slide", "output_dir"})
+"""Settings that say where a run reads and writes, not what it does: the fingerprint of a config is without them."""
+
 
 def begin_run(arguments: Sequence[str] | None = None) -> None:
     """First step of every config's `run`: report errors in one line, refuse overrides that no config knows.
@@ -82,13 +85,17 @@ def _check_kind(name: str, value: object, default: object, where: str) -> None:
         raise ConfigError(f"--{name} {value}: must be {wanted}, as in {where}")
 
 
-def config_fingerprint() -> str | None:
-    """SHA-256 of the config files and overrides of this command; `None` when run from Python."""
-    options = _options(sys.argv[1:])
+def config_fingerprint(arguments: Sequence[str] | None = None) -> str | None:
+    """SHA-256 of the config files and overrides of a command, `PLACES` left out; `None` when run from Python.
+
+    Args:
+        arguments: the command line; `sys.argv` by default.
+    """
+    options = _options(sys.argv[1:] if arguments is None else arguments)
     files = _config_files(options)
     if not files:
         return None
-    overrides = {name: value for name, value in options.items() if name != "config_file"}
+    overrides = {name: value for name, value in options.items() if name not in PLACES}
     text = json.dumps([ConfigParser.load_config_files(files), overrides], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -111,12 +118,19 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _one_line(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print what the user can cure in one line; anything else is our bug and keeps its traceback."""
+    message = user_message(error)
+    if message is None:
+        sys.__excepthook__(kind, error, trace)
+    else:
+        print(f"error: {message}", file=sys.stderr)
+
+
+def user_message(error: BaseException) -> str | None:
+    """What a user can cure, in one line, of an error and its causes; `None` for a bug of ours."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, BundleError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
-        sys.__excepthook__(kind, error, trace)
-    else:
-        # A data loader's worker hands its traceback over as text, whose last line is "bundle.errors.KIND: message".
-        message = str(cause).rpartition(f"{type(cause).__name__}: ")[2]
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return None
+    # A data loader's worker hands its traceback over as text, whose last line is "bundle.errors.KIND: message".
+    return " ".join(str(cause).rpartition(f"{type(cause).__name__}: ")[2].split())

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
@@ -59,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (options.output_dir / "benchmark.json").write_text(json.dumps(runs, indent=1), encoding="utf-8")
     table = _markdown(runs)
     (options.output_dir / "benchmark.md").write_text(table, encoding="utf-8")
+    _plot(runs, options.output_dir / "benchmark.png")
     print(table)
     return 0
 
@@ -97,10 +99,12 @@ def _phantom(options: argparse.Namespace, size: Size) -> Path:
 
 def _benchmark(slide: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     job = _job(slide, options)
+    with open_slide(slide) as opened:
+        megapixels = opened.size.width * opened.size.height / 1e6
     runs = []
     for repeat in range(options.repeats):
         for system in options.systems:
-            run = {"slide": slide.name, "repeat": repeat, **_run(system, job, options)}
+            run = {"slide": slide.name, "megapixels": megapixels, "repeat": repeat, **_run(system, job, options)}
             runs.append(run)
             print(json.dumps(run), file=sys.stderr, flush=True)
     return runs
@@ -210,6 +214,23 @@ def _markdown(runs: list[dict[str, Any]]) -> str:
             f"{own[0]['tiles'] / statistics.median(seconds):.1f} | {own[-1]['agreement'] or ''} | {stages} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _plot(runs: list[dict[str, Any]], path: Path) -> None:
+    """Time and memory against slide area."""
+    figure, (time_axis, memory_axis) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for system in dict.fromkeys(run["system"] for run in runs if run["system"] != "limit"):
+        own = [run for run in runs if run["system"] == system]
+        areas = sorted({run["megapixels"] for run in own})
+        seconds = [statistics.median(r["seconds"]["run"] for r in own if r["megapixels"] == area) for area in areas]
+        memory = [max(r["peak_rss_gb"] for r in own if r["megapixels"] == area) for area in areas]
+        time_axis.plot(areas, seconds, "o-", label=system)
+        memory_axis.plot(areas, memory, "o-", label=system)
+    for axis, title in ((time_axis, "run, s"), (memory_axis, "peak memory, GB")):
+        axis.set(xscale="log", xlabel="slide, megapixels", ylabel=title, ylim=(0, None))
+        axis.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def _spread(values: list[float]) -> str:

@@ -1,5 +1,6 @@
 """Run an exported network: each runner maps float32 tiles (B, 3, h, w) to float32 logits (B, C, h, w)."""
 
+import sys
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,6 +52,8 @@ class OpenVinoRunner:
     """
 
     def __init__(self, model: bytes, shape: tuple[int, ...], precision: str, threads: int | None) -> None:
+        # OpenVINO has a stub for where its telemetry is not installed: a slide is nobody else's business.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino as ov
 
         core = ov.Core()
@@ -60,8 +63,8 @@ class OpenVinoRunner:
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
+        # As many as torch, which follows OMP_NUM_THREADS: by itself OpenVINO takes all cores, in each of many workers.
+        settings["INFERENCE_NUM_THREADS"] = threads or torch.get_num_threads()
         try:
             # Read, not convert_model: that one sends usage statistics to its makers.
             network = core.read_model(model)

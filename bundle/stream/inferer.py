@@ -12,6 +12,7 @@ from monai.inferers import Inferer
 from tqdm import tqdm
 
 from bundle.errors import ConfigError
+from bundle.memory import trim_heap
 from bundle.slide import Slide
 from bundle.stream.merger import BandMerger
 from bundle.stream.prediction import ClassMap, class_probabilities
@@ -86,6 +87,7 @@ class SlideInferer(Inferer):
                 for values, location in zip(probabilities.split(1), locations, strict=True):
                     merger.aggregate(values, location)
                 bar.update(len(locations))
+                trim_heap()
         prediction = merger.finalize() if merger else ClassMap.empty(grid.size, grid.downsample)
         if tissue is not None:
             # What a network makes of blank glass at a tile's edge is no glomerulus.

@@ -40,7 +40,7 @@ class TileSplitter(Splitter):
         preprocessing: Callable,
         tissue: Callable[[Slide], TissueMask] | None = None,
         workers: int = 2,
-        read_ahead: int = 16,
+        read_ahead: int = 8,
     ) -> None:
         super().__init__(patch_size=tiles.tile_px)
         if workers < 1:

@@ -5,6 +5,7 @@ segmented, the others have the colour of background.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 from typing import Final
 
@@ -15,8 +16,12 @@ from bundle.classes import BACKGROUND_INDEX, GLOMERULUS_CLASSES, NUM_CLASSES
 from bundle.errors import ConfigError
 from bundle.networks.seggpt.colours import palettes
 
-USUAL_PALETTES: Final = palettes(repetitions=6, seed=0).numpy()
-"""The colours of inference, in all their orders."""
+
+@cache
+def usual_palettes(name: str) -> NDArray[np.float32]:
+    """The colours of inference in all their orders, (6, 4, 3) in 0..255; see `bundle.networks.seggpt.colours`."""
+    return palettes(repetitions=6, seed=0, name=name).numpy()
+
 
 FARTHEST: Final = 200.0
 """Four random colours are seldom farther from each other than this, 8-bit levels; drawing them would not end."""
@@ -31,7 +36,8 @@ class Colouring:
         black_background: of any colours, background is black as it is in inference.
         one_class: a class that query and prompts share is painted, the others are background.
         all_alike: all glomeruli have one colour.
-        least_distance: of any two colours, 8-bit levels (of the usual ones it is 128).
+        least_distance: of any two colours, 8-bit levels.
+        palette: name of the colours of inference.
 
     Raises:
         ConfigError: a value has no meaning.
@@ -42,6 +48,7 @@ class Colouring:
     one_class: float = 0.2
     all_alike: float = 0.2
     least_distance: float = 100.0
+    palette: str = "seggpt"
 
     def __post_init__(self) -> None:
         chances = (self.usual, self.black_background, self.one_class + self.all_alike)
@@ -58,7 +65,8 @@ class Colouring:
             shared: class that may be painted alone; `None` where there is none.
         """
         if random.random() < self.usual:
-            palette = USUAL_PALETTES[random.integers(len(USUAL_PALETTES))].astype(float)
+            usual = usual_palettes(self.palette)
+            palette = usual[random.integers(len(usual))].astype(float)
         else:
             palette = self._any_colours(random)
         task = random.random()

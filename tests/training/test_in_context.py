@@ -15,7 +15,7 @@ from bundle.classes import CLASS_NAMES
 from bundle.data.tiles import TileDataset
 from bundle.errors import ConfigError, DatalistError
 from bundle.grid import PhysicalTiles
-from bundle.training.colouring import USUAL_PALETTES, Colouring
+from bundle.training.colouring import Colouring, usual_palettes
 from bundle.training.in_context import InContextDataset
 
 TILE_PX = 16
@@ -181,11 +181,12 @@ def test_random_colours_are_well_apart():
         assert all((palette[0] == 0).all() for palette in palettes) == (background == "black")
 
 
-def test_usual_colours_are_those_of_inference_in_every_order():
+@pytest.mark.parametrize("name", ["seggpt", "distinct"])
+def test_usual_colours_are_those_of_inference_in_every_order(name):
     random = np.random.default_rng(0)
-    colouring = Colouring(usual=1.0, one_class=0.0, all_alike=0.0)
+    colouring = Colouring(usual=1.0, one_class=0.0, all_alike=0.0, palette=name)
     drawn = {colouring.draw(random, None).tobytes() for _ in range(100)}
-    assert drawn == {palette.astype(float).tobytes() for palette in USUAL_PALETTES}
+    assert drawn == {palette.astype(float).tobytes() for palette in usual_palettes(name)}
     assert len(drawn) == 6
 
 
