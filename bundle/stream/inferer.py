@@ -64,7 +64,9 @@ class SlideInferer(Inferer):
         # In the network's thread: torch's modes are a thread's own.
         @torch.inference_mode()
         def predict(tiles: torch.Tensor) -> torch.Tensor:
-            return class_probabilities(network(tiles.to(self.device), *args, **kwargs).float())
+            if self.device.type == "cuda":  # copied while the batch before is computed
+                tiles = tiles.pin_memory().to(self.device, non_blocking=True)
+            return class_probabilities(network(tiles, *args, **kwargs).float())
 
         grid = self.splitter.grid(inputs)
         tissue = self.splitter.tissue_mask(inputs)

@@ -88,6 +88,24 @@ def test_tiling_changes_nothing_for_a_network_that_looks_at_single_pixels(slide:
     assert set(np.unique(result.classes)) >= {0, 1, 3}
 
 
+def test_tiles_give_the_mask_of_one_forward_pass_over_the_whole_level_without_a_seam(slide: Slide) -> None:
+    # Smooth, and with a receptive field: at a tile's edge it sees padding instead of the neighbours.
+    blur = torch.nn.Conv2d(4, 4, 7, padding=3, groups=4, bias=False)
+    torch.nn.init.constant_(blur.weight, 1 / 49)
+    network = torch.nn.Sequential(OracleNetwork(20), blur).eval()
+    result = SlideInferer(splitter(), progress=False)(slide, network)
+    whole = slide.read_region(0, 0, 306, 252, 4.0).transpose(2, 0, 1)[None] / np.float32(255)
+    with torch.inference_mode():
+        probabilities = network(torch.from_numpy(whole)).softmax(1)[0]
+    foreground = probabilities[1:].sum(0).numpy()
+    dense = np.where(foreground >= 0.5, probabilities[1:].argmax(0).numpy() + 1, 0)
+    for label in range(1, 4):
+        found, expected = result.classes == label, dense == label
+        assert 2 * (found & expected).sum() >= 0.999 * (found.sum() + expected.sum())
+    # Where tiles join, as everywhere: but where the dense probability itself is next to the threshold.
+    assert (result.classes == dense)[np.abs(foreground - 0.5) > 0.02].all()
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
 def test_the_network_sees_each_tissue_tile_once_in_batches(slide: Slide, batch_size: int) -> None:
     spy = SpyNetwork()
