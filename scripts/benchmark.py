@@ -3,9 +3,10 @@
     python scripts/benchmark.py --output_dir benchmark                    # phantom slide of 20,000 x 12,000 px
     python scripts/benchmark.py --output_dir benchmark --slide SLIDE.svs --systems ours monai tiatoolbox
 
-All get the same tissue mask, tile grid and TorchScript network. Runs alternate, after a warm-up of each on a corner of
-the slide; every run is a process of its own. TIAToolbox gets an environment of its own, made in --output_dir once.
-Writes OUTPUT_DIR/benchmark.md, benchmark.json and a plot.
+All get the same weights, size and overlap of tiles, and tissue; each lays the last tile of a row in its own way. Runs
+alternate, every one a process of its own. Our first run on a machine also exports the network for its backend: leave
+that one out. TIAToolbox gets an environment of its own, made in --output_dir once. Writes OUTPUT_DIR/benchmark.md,
+benchmark.json and benchmark.png.
 """
 
 import argparse

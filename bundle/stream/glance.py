@@ -17,7 +17,7 @@ class Glance:
     """Where a network suspects glomeruli at coarse resolution; takes the place of a `TissueFinder` in `TileSplitter`.
 
     What it misses is lost for good, so its threshold is low and its margin wide; the two-stage idea is that of H2G-Net
-    (Hoibo et al., Frontiers in Medicine 2022, arXiv 2112.03455).
+    (Pedersen et al., Frontiers in Medicine 2022, arXiv 2112.03455).
 
     Args:
         inferer: of the first look, with tiles at a coarser resolution than the second; its merger's threshold does not
