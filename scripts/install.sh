@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make the environment .venv and install the bundle into it, with the versions of constraints.txt.
-#   bash scripts/install.sh [EXTRA ...]     extras: onnx openvino seggpt cluster dicom gpu dev
+#   bash scripts/install.sh [EXTRA ...]     extras: onnx openvino seggpt cluster dicom findings stain gpu dev
 # PYTHON chooses the interpreter (3.11 or newer), default python3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
