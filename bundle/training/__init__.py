@@ -1,6 +1,14 @@
 """What training needs beyond MONAI and torch."""
 
+from bundle.training.autocast import AutocastInferer
 from bundle.training.freeze import FreezeLayers
 from bundle.training.losses import BCELovaszLoss, DiceCELovaszLoss, MaskedDiceCELoss, TverskyFocalLoss
 
-__all__ = ["BCELovaszLoss", "DiceCELovaszLoss", "FreezeLayers", "MaskedDiceCELoss", "TverskyFocalLoss"]
+__all__ = [
+    "AutocastInferer",
+    "BCELovaszLoss",
+    "DiceCELovaszLoss",
+    "FreezeLayers",
+    "MaskedDiceCELoss",
+    "TverskyFocalLoss",
+]

@@ -1,7 +1,9 @@
 """MONAI dictionary transforms that MONAI lacks."""
 
 from bundle.transforms.color import RandHueSaturationd, RandStaind
+from bundle.transforms.negatives import RandHardNegatived
 from bundle.transforms.paste import RandPasteGlomerulid
+from bundle.transforms.restain import RandRestaind
 from bundle.transforms.slide import (
     ClassIndicesd,
     CloseSlided,
@@ -18,8 +20,10 @@ __all__ = [
     "DecideClassesd",
     "OpenSlided",
     "PrepareSlide",
+    "RandHardNegatived",
     "RandHueSaturationd",
     "RandPasteGlomerulid",
+    "RandRestaind",
     "RandStaind",
     "RasterizeLabeld",
     "ReadSlided",

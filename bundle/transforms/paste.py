@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,9 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from numpy.typing import NDArray
 
-from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES, IGNORE_INDEX
-from bundle.data.datalist import load_annotation, read_datalist
-from bundle.errors import DatalistError
-from bundle.slide import open_slide
-
-GLASS = 225
-"""Pixels whose darkest channel is brighter are glass or lumen."""
+from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES, GLOBAL, NORMAL, SEGMENTAL
+from bundle.data.datalist import read_datalist
+from bundle.transforms.cutouts import GLASS, Cutout, Pose, pose, read_cutout, scarred, warped
 
 LEAST_TISSUE = 0.5
 """Least part of a pasted glomerulus that lies on tissue rather than on glass; lumina are as bright as glass."""
@@ -39,7 +34,12 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         prob: probability that a tile gets any.
         max_count: most glomeruli pasted into a tile.
         colour_match: how far at most a crop's colours move to the tile's (Reinhard et al. 2001), 0 to 1.
-        feather_um: width of the soft border outside the glomerulus, µm.
+        feather_um: largest width of the soft border outside the glomerulus, µm; the smallest is half of it.
+        segmental: make segmentally sclerotic glomeruli, as often as those of other classes, from a normal and a
+            globally sclerotic one.
+        warp: strength of a random smooth bend, as a part of the crop's size.
+        decoys: most pieces of the tile's own background pasted with the same borders and shapes, labelled background:
+            without them the network may learn to see pasting instead of glomeruli.
     """
 
     def __init__(
@@ -52,6 +52,9 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         max_count: int = 3,
         colour_match: float = 1.0,
         feather_um: float = 16.0,
+        segmental: bool = False,
+        warp: float = 0.0,
+        decoys: int = 0,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
@@ -59,11 +62,16 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         self.diameter_um = diameter_um
         self.max_count = max_count
         self.colour_match = colour_match
-        self.feather_px = feather_um / mpp
-        self.crops = [_read_crop(item) for item in read_datalist(datalist, "training")] if datalist else []
+        self.feather_um = feather_um
+        self.warp = warp
+        self.decoys = decoys
+        self.crops = [read_cutout(item) for item in read_datalist(datalist, "training")] if datalist else []
         self.by_class: dict[int, list[int]] = defaultdict(list)
         for number, crop in enumerate(self.crops):
             self.by_class[crop.label].append(number)
+        self.classes = sorted(self.by_class)
+        if segmental and {NORMAL.index, GLOBAL.index} <= set(self.classes):
+            self.classes = sorted({*self.classes, SEGMENTAL.index})
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The sample with glomeruli pasted; label values are the crops' classes."""
@@ -74,76 +82,82 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         image_key, label_key = self.keys
         image = np.ascontiguousarray(np.moveaxis(np.asarray(sample[image_key]), 0, 2))
         label = np.array(sample[label_key][0])
+        untouched, taken = image, label != BACKGROUND_INDEX
         used: set[int] = set()
         for _ in range(self.R.randint(1, self.max_count + 1)):
-            classes = sorted(self.by_class)
-            choice = int(self.R.choice(self.by_class[classes[self.R.randint(len(classes))]]))
+            choice, crop = self._draw()
             if choice not in used:  # never two copies of one glomerulus in a tile
                 used.add(choice)
-                image, label = self._paste(image, label, self.crops[choice])
+                image, placed = self._paste(image, taken, crop)
+                label = np.where(placed, crop.label, label).astype(label.dtype)
+                taken = taken | placed
+        for _ in range(self.R.randint(self.decoys + 1)):
+            image, placed = self._paste_decoy(image, taken, untouched)
+            taken = taken | placed
         sample[image_key], sample[label_key] = np.moveaxis(image, 2, 0), label[None]
         return sample
 
-    def _paste(self, image: NDArray, label: NDArray, crop: "_Crop") -> tuple[NDArray, NDArray]:
-        """Image and label with `crop` at the first random place of tissue that holds no glomerulus, if there is one."""
-        height, width = label.shape
-        mask = crop.mask.astype(np.uint8)
+    def _draw(self) -> tuple[int, Cutout]:
+        """The number of a crop, classes evenly, and the crop, scarred and bent as asked for."""
+        label = self.classes[self.R.randint(len(self.classes))]
+        made = label == SEGMENTAL.index and not self.by_class.get(label)
+        choice = int(self.R.choice(self.by_class[NORMAL.index if made else label]))
+        crop = self.crops[choice]
+        if made:
+            crop = scarred(crop, self.crops[int(self.R.choice(self.by_class[GLOBAL.index]))], self.R)
+        return choice, warped(crop, self.R, self.warp) if self.warp else crop
+
+    def _paste(self, image: NDArray, taken: NDArray, crop: Cutout) -> tuple[NDArray, NDArray]:
+        """Image with `crop` at the first random place of tissue that is not `taken`, and that place: maybe empty."""
+        found = self._place(image, taken, crop)
+        if found is None:
+            return image, np.zeros_like(taken)
+        where, placed = found
+        colours = self._match(where.colours(crop.rgb, *taken.shape), placed, image)
+        return self._blend(image, colours, placed, where.frame(crop.mask.shape, *taken.shape)), placed
+
+    def _paste_decoy(self, image: NDArray, taken: NDArray, untouched: NDArray) -> tuple[NDArray, NDArray]:
+        """Image with background from elsewhere in the tile in the shape of a glomerulus, and its place: maybe empty."""
+        shape = self.crops[self.R.randint(len(self.crops))]
+        found = self._place(image, taken, shape)
+        if found is None:
+            return image, np.zeros_like(taken)
+        placed = found[1]
+        height, width = taken.shape
+        rows, columns = np.nonzero(placed)
+        shift = np.array([self.R.randint(side) for side in (height, width)])
+        turned = np.roll(untouched, shift, axis=(0, 1))
+        source = np.roll(taken, shift, axis=(0, 1))
+        if source[rows, columns].any():  # it would show a part of a glomerulus
+            return image, np.zeros_like(taken)
+        return self._blend(image, self._match(turned, placed, image), placed, np.ones_like(placed)), placed
+
+    def _place(self, image: NDArray, taken: NDArray, crop: Cutout) -> tuple[Pose, NDArray] | None:
+        """A pose of `crop` on free tissue and the mask of it, if one is found."""
+        height, width = taken.shape
         low, high = self.diameter_um[CLASS_NAMES[crop.label - 1]]
-        scale = self.R.uniform(low, high) / self.mpp / np.sqrt(4 * mask.sum() / np.pi)
+        scale = self.R.uniform(low, high) / self.mpp / np.sqrt(4 * crop.mask.sum() / np.pi)
         tissue = image.min(axis=2) < GLASS
         angle, flip = self.R.uniform(0, 360), self.R.rand() < 0.5
         for _ in range(TRIES):
             centre = self.R.uniform(0, width), self.R.uniform(0, height)
-            matrix = _similarity(mask.shape, centre, scale, angle, flip)
-            placed = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR) > 0
+            where = pose(crop.mask.shape, centre, scale, angle, flip)
+            placed = where.mask(crop, height, width)
             near = cv2.dilate(placed.astype(np.uint8), np.ones((5, 5))) > 0
-            if placed.any() and not label[near].any() and tissue[near].mean() > LEAST_TISSUE:
-                break
-        else:
-            return image, label
-        # Warping does not average what it shrinks.
-        rgb = crop.rgb if scale >= 0.5 else cv2.GaussianBlur(crop.rgb, (0, 0), 0.4 / scale)
-        warped = cv2.warpAffine(rgb, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        colours = self._match(warped, placed, image)
+            if placed.any() and not taken[near].any() and tissue[near].mean() > LEAST_TISSUE:
+                return where, placed
+        return None
+
+    def _blend(self, image: NDArray, colours: NDArray, placed: NDArray, known: NDArray) -> NDArray:
+        """`colours` where `placed`, fading outside it within what is `known` of them."""
         distance = cv2.distanceTransform((~placed).astype(np.uint8), cv2.DIST_L2, 3)
-        alpha = np.clip(1 - distance / max(self.feather_px, 1e-3), 0, 1)[..., None]
-        inside = cv2.warpAffine(np.ones(mask.shape, np.uint8), matrix, (width, height)) > 0
-        alpha = alpha * (inside | placed)[..., None]
-        blended = (image * (1 - alpha) + colours * alpha).round().astype(np.uint8)
-        return blended, np.where(placed, crop.label, label).astype(np.uint8)
+        feather_px = self.R.uniform(0.5, 1) * self.feather_um / self.mpp
+        alpha = np.clip(1 - distance / max(feather_px, 1e-3), 0, 1)[..., None]
+        alpha = alpha * (known | placed)[..., None]
+        return (image * (1 - alpha) + colours * alpha).round().astype(np.uint8)
 
     def _match(self, colours: NDArray, placed: NDArray, image: NDArray) -> NDArray:
-        """Move the crop's mean colour towards the tile's tissue."""
+        """Move the mean colour of what is placed towards the tile's tissue."""
         tissue = image[image.min(axis=2) < GLASS].mean(0)
         shift = (tissue - colours[placed].mean(0)) * self.R.uniform(0, self.colour_match)
         return np.clip(colours + shift, 0, 255)
-
-
-@dataclass(frozen=True)
-class _Crop:
-    """A cut-out glomerulus: uint8 (H, W, 3), bool (H, W), class index."""
-
-    rgb: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    label: int
-
-
-def _read_crop(item: Mapping[str, Any]) -> _Crop:
-    with open_slide(item["image"], mpp=item.get("mpp")) as slide:
-        image = slide.read(0, 0, 0, slide.size.width, slide.size.height)
-        label = load_annotation(item, slide.size, slide.mpp).rasterize(0, 0, slide.size.width, slide.size.height, 1.0)
-    values = label[(label != BACKGROUND_INDEX) & (label != IGNORE_INDEX)]
-    if not len(values):
-        raise DatalistError(f"{item['label']}: no glomerulus of a known class to paste; take the item out")
-    index = int(np.bincount(values).argmax())
-    return _Crop(image, label == index, index)
-
-
-def _similarity(shape: tuple[int, int], centre: tuple[float, float], scale: float, angle: float, flip: bool) -> NDArray:
-    """Affine matrix that turns and scales a crop of `shape` about its middle and puts that at `centre` (x, y)."""
-    turn = np.deg2rad(angle)
-    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    if flip:
-        linear = linear @ np.diag([-1.0, 1.0])
-    middle = np.array([shape[1] / 2, shape[0] / 2])
-    return np.column_stack([linear, np.asarray(centre) - linear @ middle])

@@ -201,3 +201,40 @@ def test_without_crops_or_probability_nothing_changes(datalist, options):
 def test_a_crop_without_a_known_glomerulus_is_refused_by_name(tmp_path):
     with pytest.raises(DatalistError, match=r"0_mask\.png: no glomerulus of a known class"):
         make(write_crops(tmp_path, [("ignore", (0, 0, 0))]))
+
+
+def test_segmental_glomeruli_are_made_of_a_normal_one_and_a_scar(datalist):
+    transform = make(datalist, segmental=True)
+    shares = []
+    for seed in range(60):
+        found = paste(transform, tile(), seed)
+        inside = ndimage.binary_erosion(found["label"][0] == 2, iterations=3)
+        if not inside.any() or touches_the_border(found["label"][0] == 2):
+            continue
+        pixels = found["image"][:, inside].astype(int)
+        # The scar's colour moves up to all of the way to the normal crop's.
+        off_normal = np.abs(pixels - np.array(CROPS["normal"])[:, None]).sum(0)
+        shares.append(float((off_normal > 15).mean()))
+    assert len(shares) > 5
+    assert max(shares) > 0.1
+    assert max(shares) < 0.6
+
+
+def test_a_bent_glomerulus_keeps_its_picture_under_its_label(datalist):
+    found = paste(make(datalist, warp=0.1), tile(), 3)
+    (index,) = set(np.unique(found["label"])) - {0}
+    inside = ndimage.binary_erosion(found["label"][0] > 0, iterations=4)
+    colour = np.array(CROPS[{1: "normal", 3: "global_sclerosis"}[int(index)]])
+    assert (np.abs(found["image"][:, inside] - colour[:, None].astype(int)) <= 2).all()
+
+
+def test_decoys_change_the_picture_and_not_the_label(datalist):
+    random = np.random.default_rng(0)
+    sample = tile() | {"image": random.integers(90, 200, (3, SIDE, SIDE)).astype(np.uint8)}
+    plain = paste(make(datalist), sample, 5)
+    decoyed = [paste(make(datalist, decoys=4), sample, seed) for seed in range(10)]
+    changed = [(found["image"] != sample["image"]).any(0) & (found["label"][0] == 0) for found in decoyed]
+    assert not ((plain["image"] != sample["image"]).any(0) & (plain["label"][0] == 0)).any()
+    assert max(mask.sum() for mask in changed) * MPP**2 > np.pi / 4 * 80**2
+    for found in decoyed:
+        assert set(np.unique(found["label"])) <= {0, 1, 3}
