@@ -38,10 +38,13 @@ class GlomerulusFinder:
 
     Attributes:
         min_area_um2: objects of fewer pixels are dropped, µm²; without a known resolution nothing is dropped.
+        min_solidity: objects that fill less of their convex hull are dropped: a glomerulus is round, and what is mistaken
+            for one (infiltrate, tubules side by side) mostly is not.
         simplify: outlines may move by this part of a model pixel; 0 keeps every vertex.
     """
 
     min_area_um2: float = 2000.0
+    min_solidity: float = 0.0
     simplify: float = 0.1
 
     def __call__(self, prediction: ClassMap, size: Size, mpp: float | None) -> Annotation:
@@ -61,7 +64,7 @@ class GlomerulusFinder:
         classes = prediction.classes[window]
         area_um2 = inside.sum() * (prediction.downsample * mpp) ** 2 if mpp else np.inf
         polygon = self._outline(prediction, window, inside, size) if area_um2 >= self.min_area_um2 else None
-        if polygon is None:
+        if polygon is None or polygon.area < self.min_solidity * polygon.convex_hull.area:
             classes[inside] = 0
             return None
         votes = np.bincount(classes[inside], minlength=NUM_CLASSES)

@@ -164,6 +164,15 @@ def test_a_single_pixel_is_an_object_unless_it_is_too_small() -> None:
     assert len(find(class_map(classes), finder=GlomerulusFinder(min_area_um2=3.9)).glomeruli) == 1
 
 
+def test_what_is_not_round_is_dropped_when_asked() -> None:
+    classes = empty()
+    classes[10:50, 10:20] = classes[40:50, 10:50] = NORMAL.index  # an L: 700 px of a hull of 1,150
+    classes[10:30, 55:75] = NORMAL.index
+    (square,) = find(class_map(classes), finder=GlomerulusFinder(min_area_um2=0, min_solidity=0.7)).glomeruli
+    assert square.polygon.centroid.x == pytest.approx(65 * 4, abs=1)
+    assert len(find(class_map(classes), finder=GlomerulusFinder(min_area_um2=0, min_solidity=0.5)).glomeruli) == 2
+
+
 def test_without_a_resolution_nothing_is_dropped_and_no_area_claimed() -> None:
     classes = empty()
     classes[5, 7] = NORMAL.index
