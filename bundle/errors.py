@@ -54,3 +54,7 @@ class CohortError(BundleError):
 
 class BackendError(ConfigError):
     """A backend cannot run this network here; another can."""
+
+
+class FindingsError(BundleError):
+    """A table of glomeruli or of patients is malformed, or the two do not fit each other."""
