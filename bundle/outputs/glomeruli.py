@@ -38,8 +38,8 @@ class GlomerulusFinder:
 
     Attributes:
         min_area_um2: objects of fewer pixels are dropped, µm²; without a known resolution nothing is dropped.
-        min_solidity: objects that fill less of their convex hull are dropped: a glomerulus is round, and what is mistaken
-            for one (infiltrate, tubules side by side) mostly is not.
+        min_solidity: objects that fill less of their convex hull are dropped: a glomerulus is round, and what is
+            mistaken for one (infiltrate, tubules side by side) mostly is not.
         simplify: outlines may move by this part of a model pixel; 0 keeps every vertex.
     """
 
