@@ -153,17 +153,33 @@ def instance_scores(prediction: Annotation, truth: Annotation) -> InstanceScores
         prediction: objects of label 1 to 3; those of other labels are left out.
         truth: annotation of the same slide, in the same pixels (level 0).
     """
-    judgeable = _labelled(prediction)
-    unlabelled = _Unlabelled(truth)
-    found = [g for g in judgeable if not unlabelled.holds(g)]
-    true = _labelled(truth)
+    found, true = _judged(prediction, truth), _labelled(truth)
     iou = _iou(found, true)
     classes = {name: (index,) for index, name in enumerate(CLASS_NAMES, 1)}
     detection = {
         name: _detect(iou[np.ix_(_of(found, labels), _of(true, labels))])
         for name, labels in {FOREGROUND: tuple(classes[n][0] for n in CLASS_NAMES), **classes}.items()
     }
-    return InstanceScores(detection, len(judgeable) - len(found))
+    return InstanceScores(detection, len(_labelled(prediction)) - len(found))
+
+
+def matches(prediction: Annotation, truth: Annotation) -> tuple[list[Glomerulus], list[Glomerulus | None]]:
+    """The judged predictions and, of each, the annotated glomerulus of any class that it finds, if any.
+
+    By the rules of `instance_scores`.
+    """
+    found, true = _judged(prediction, truth), _labelled(truth)
+    iou = _iou(found, true)
+    partner: list[Glomerulus | None] = [None] * len(found)
+    for i, j in zip(*linear_sum_assignment(np.where(iou > MATCH_IOU, iou, 0.0), maximize=True), strict=True):
+        if iou[i, j] > MATCH_IOU:
+            partner[i] = true[j]
+    return found, partner
+
+
+def _judged(prediction: Annotation, truth: Annotation) -> list[Glomerulus]:
+    unlabelled = _Unlabelled(truth)
+    return [g for g in _labelled(prediction) if not unlabelled.holds(g)]
 
 
 def _labelled(annotation: Annotation) -> list[Glomerulus]:

@@ -23,6 +23,7 @@ from bundle.atomic import atomic_path
 from bundle.classes import GLOBAL, GLOMERULUS_CLASSES
 from bundle.data.annotations import Annotation, write_geojson
 from bundle.data.medical import write_medical
+from bundle.evaluation.triage import DECISIONS
 from bundle.outputs.glomeruli import AREA, PROBABILITY, count_by_class
 from bundle.outputs.pyramid import write_pyramid
 from bundle.slide import Slide
@@ -202,6 +203,7 @@ def summary(slide: Slide, glomeruli: Annotation, provenance: Mapping[str, Any]) 
         "glomeruli": total,
         "classes": per_class,
         "percent_globally_sclerotic": round(100 * counts[GLOBAL.name] / total, 2) if total else None,
+        **_triage(glomeruli),
         "provenance": {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "bundle": __version__,
@@ -210,6 +212,15 @@ def summary(slide: Slide, glomeruli: Annotation, provenance: Mapping[str, Any]) 
             **{key: _fact(value) for key, value in provenance.items()},
         },
     }
+
+
+def _triage(glomeruli: Annotation) -> dict[str, Any]:
+    """How many glomeruli were ruled in, ruled out and left for review, where they were judged at all."""
+    judged = [g.properties for g in glomeruli.glomeruli if "triage" in g.properties]
+    if not judged:
+        return {}
+    counts = {name: sum(p["triage"] == name for p in judged) for name in DECISIONS}
+    return {"triage": counts | {"abstained": sum(bool(p["abstain"]) for p in judged)}}
 
 
 def file_sha256(path: Path | str) -> str | None:

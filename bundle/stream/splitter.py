@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import numpy as np
 import torch
 from monai.inferers import Splitter
+from numpy.typing import NDArray
 
 from bundle.errors import ConfigError
 from bundle.grid import Tile, TileGrid, Tiles
@@ -14,6 +16,9 @@ from bundle.tissue import TissueMask
 
 LocatedTile = tuple[torch.Tensor, tuple[int, int]]
 """A tile for the network and its (row, column) at model resolution."""
+
+TileColours = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""From a tile's RGB to other colours, uint8 (3, h, w)."""
 
 
 class TileSplitter(Splitter):
@@ -29,6 +34,8 @@ class TileSplitter(Splitter):
             all tiles.
         workers: threads that decode ahead of the network.
         read_ahead: tiles that may wait, decoded, for the network.
+        colours: looks at a slide once and gives what is done with the colours of its tiles before `preprocessing`, such
+            as a `StainNormaliser`. `None` leaves them.
 
     Raises:
         ConfigError: `workers` is below 1.
@@ -41,6 +48,7 @@ class TileSplitter(Splitter):
         tissue: Callable[[Slide], TissueMask] | None = None,
         workers: int = 2,
         read_ahead: int = 8,
+        colours: Callable[[Slide], TileColours] | None = None,
     ) -> None:
         super().__init__(patch_size=tiles.tile_px)
         if workers < 1:
@@ -50,6 +58,7 @@ class TileSplitter(Splitter):
         self.tissue = tissue
         self.workers = workers
         self.read_ahead = read_ahead
+        self.colours = colours
 
     def grid(self, slide: Slide) -> TileGrid:
         """The tile grid on `slide`."""
@@ -84,11 +93,12 @@ class TileSplitter(Splitter):
             SlideReadError: a tile cannot be decoded.
         """
         downsample = self.grid(inputs).downsample
+        recolour = self.colours(inputs) if self.colours else None
         waiting: deque[tuple[Tile, Future[torch.Tensor]]] = deque()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="tile-reader") as pool:
             try:
                 for tile in self.select(inputs, self.tissue_mask(inputs)) if selected is None else selected:
-                    waiting.append((tile, pool.submit(self._read, inputs, tile, downsample)))
+                    waiting.append((tile, pool.submit(self._read, inputs, tile, downsample, recolour)))
                     if len(waiting) > self.read_ahead:
                         yield self._take(waiting)
                 while waiting:
@@ -102,7 +112,8 @@ class TileSplitter(Splitter):
         tile, future = waiting.popleft()
         return future.result(), (tile.y, tile.x)
 
-    def _read(self, slide: Slide, tile: Tile, downsample: float) -> torch.Tensor:
+    def _read(self, slide: Slide, tile: Tile, downsample: float, recolour: TileColours | None) -> torch.Tensor:
         side = self.tiles.tile_px
         rgb = slide.read_downsampled(tile.x * downsample, tile.y * downsample, side, side, downsample)
-        return torch.as_tensor(self.preprocessing(rgb.transpose(2, 0, 1)))[None]
+        rgb = rgb.transpose(2, 0, 1)
+        return torch.as_tensor(self.preprocessing(rgb if recolour is None else recolour(rgb)))[None]

@@ -2,6 +2,7 @@
 
 from bundle.transforms.color import RandHueSaturationd, RandStaind
 from bundle.transforms.negatives import RandHardNegatived
+from bundle.transforms.normalise import StainNormaliser
 from bundle.transforms.paste import RandPasteGlomerulid
 from bundle.transforms.restain import RandRestaind
 from bundle.transforms.slide import (
@@ -27,4 +28,5 @@ __all__ = [
     "RandStaind",
     "RasterizeLabeld",
     "ReadSlided",
+    "StainNormaliser",
 ]

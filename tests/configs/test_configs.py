@@ -18,15 +18,20 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 PROGRAMS = {
     "train": ["train.yaml"],
     "train in processes": ["train.yaml", "multi_gpu_train.yaml"],
+    "train the default model": ["train.yaml", "default_model.yaml"],
     "evaluate": ["train.yaml", "evaluate.yaml"],
     "finetune": ["train.yaml", "finetune.yaml"],
     "in-context training": ["train.yaml", "train_seggpt.yaml"],
     "inference": ["inference.yaml"],
     "inference_region": ["inference_region.yaml"],
+    "inference trt": ["inference.yaml", "inference_trt.yaml"],
     "inference cascade": ["inference.yaml", "cascade.yaml"],
     "inference glance": ["inference.yaml", "glance.yaml"],
+    "inference dicom": ["inference.yaml", "dicom.yaml"],
     "evaluate glance": ["train.yaml", "evaluate.yaml", "glance.yaml"],
     "evaluate cascade": ["train.yaml", "evaluate.yaml", "cascade.yaml"],
+    "robustness": ["train.yaml", "evaluate.yaml", "robustness.yaml"],
+    "calibrate": ["train.yaml", "evaluate.yaml", "calibrate.yaml"],
     **{
         f"{program} seggpt": [*files, "networks/seggpt.yaml"]
         for program, files in {
@@ -38,8 +43,13 @@ PROGRAMS = {
     "evaluate small seggpt": ["train.yaml", "evaluate.yaml", "networks/seggpt.yaml", "networks/seggpt_small.yaml"],
     "inference small seggpt": ["inference.yaml", "networks/seggpt.yaml", "networks/seggpt_small.yaml"],
     "cohort": ["cohort.yaml"],
+    "findings": ["findings.yaml"],
+    "pretrain": ["pretrain.yaml"],
     "study": ["study.yaml"],
     "study of phantoms": ["study.yaml", "study_phantom.yaml"],
+    "entities": ["entities.yaml"],
+    "association": ["association.yaml"],
+    "case": ["case.yaml"],
     **{
         f"{program} {network}": [*files, f"networks/{network}.yaml"]
         for network in ("basic_unet", "swin_unetr", "unet3plus")
@@ -67,6 +77,7 @@ EXPRESSIONS = [
     rf"{ID}\.(?:run|parameters|report|close)\(\)",
     rf"{ID}\.(?:size|rank|is_first|device)",  # of a process group
     rf"{ID}\.to\({ID}\)",
+    rf"{ID}\.ema_model",
     r"torch\.device\('cuda' if torch\.cuda\.is_available\(\) else 'cpu'\)",
     rf"torch\.device\({ID}\)\.type == 'cuda'",
     r"from_engine\(\['loss'\], first=True\)",
@@ -166,9 +177,9 @@ def test_every_target_exists_and_takes_the_arguments_it_gets(name):
 
 
 @program
-def test_targets_are_of_the_bundle_torch_or_monai(name):
+def test_targets_are_of_the_bundle_torch_ignite_or_monai(name):
     targets = {component["_target_"] for component in components(name).values()}
-    foreign = {t for t in targets if "." in t and not t.startswith(("bundle.", "torch."))}
+    foreign = {t for t in targets if "." in t and not t.startswith(("bundle.", "torch.", "ignite."))}
     assert foreign == set()
     assert all(resolve(t).__module__.startswith("monai.") for t in targets if "." not in t)
 
@@ -249,11 +260,11 @@ def test_the_best_model_is_chosen_by_a_metric_that_exists():
 
 
 def test_the_best_model_knows_the_epoch_s_loss_when_the_epoch_is_validated():
-    handlers = {handler["_target_"]: handler for handler in config("train")["train"]["handlers"]}
+    handlers = {h["_target_"]: h for h in config("train")["train"]["handlers"] if isinstance(h, dict)}
     assert handlers["bundle.handlers.EpochLoss"]["best_model"] == "@best_model"
     assert list(handlers).index("bundle.handlers.EpochLoss") < list(handlers).index("ValidationHandler")
 
 
 def test_the_state_is_saved_after_the_epoch_is_validated():
-    targets = [handler["_target_"] for handler in config("train")["train"]["handlers"]]
+    targets = [h["_target_"] for h in config("train")["train"]["handlers"] if isinstance(h, dict)]
     assert targets.index("ValidationHandler") < targets.index("bundle.handlers.TrainingState") == len(targets) - 1
