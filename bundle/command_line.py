@@ -5,10 +5,12 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import fire
+import yaml
 from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
@@ -36,6 +38,27 @@ def begin_run(arguments: Sequence[str] | None = None) -> None:
     """
     sys.excepthook = _one_line
     check_overrides(sys.argv[1:] if arguments is None else arguments)
+
+
+def check_config_files(arguments: Sequence[str]) -> None:
+    """Refuse a command whose config files are not named, not there, or no YAML or JSON.
+
+    Raises:
+        ConfigError: names the file and what it might have been.
+    """
+    given = _options(arguments)
+    files = _config_files(given)
+    if files == ["True"] or (not files and not any("args_file" in argument for argument in arguments)):
+        raise ConfigError("--config_file: missing; name a config, such as --config_file configs/inference.yaml")
+    for file in files:
+        if not Path(file).is_file():
+            close = difflib.get_close_matches(file, map(str, Path(file).parent.glob("*.yaml")), 1)
+            hint = f"did you mean {close[0]}?" if close else f"the path is seen from {Path.cwd()}"
+            raise ConfigError(f"{file}: no such config file; {hint}")
+        try:
+            ConfigParser.load_config_file(file)
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(f"{file}: neither YAML nor JSON ({' '.join(str(error).split())}); mend it") from error
 
 
 def check_overrides(arguments: Sequence[str]) -> None:
@@ -76,7 +99,8 @@ def _check_kind(name: str, value: object, default: object, where: str) -> None:
     if isinstance(value, str) and value.startswith(("$", "@", "%")):
         return
     if isinstance(default, bool):
-        good, wanted = isinstance(value, bool), "True or False"
+        # Fire leaves `true` a text, which counts as true wherever a switch is read; so would `false`.
+        good, wanted = isinstance(value, bool) or value == "true", "True or False"
     elif isinstance(default, int | float):
         good, wanted = isinstance(value, int | float) and not isinstance(value, bool), "a number"
     else:
