@@ -1,11 +1,13 @@
 """What training needs beyond MONAI and torch."""
 
 from bundle.training.autocast import AutocastInferer
+from bundle.training.averaging import AveragedWeights
 from bundle.training.freeze import FreezeLayers
 from bundle.training.losses import BCELovaszLoss, DiceCELovaszLoss, MaskedDiceCELoss, TverskyFocalLoss
 
 __all__ = [
     "AutocastInferer",
+    "AveragedWeights",
     "BCELovaszLoss",
     "DiceCELovaszLoss",
     "FreezeLayers",

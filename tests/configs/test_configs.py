@@ -77,7 +77,7 @@ EXPRESSIONS = [
     rf"{ID}\.(?:run|parameters|report|close)\(\)",
     rf"{ID}\.(?:size|rank|is_first|device)",  # of a process group
     rf"{ID}\.to\({ID}\)",
-    rf"{ID}\.ema_model",
+    r"@averaging\.network",
     r"torch\.device\('cuda' if torch\.cuda\.is_available\(\) else 'cpu'\)",
     rf"torch\.device\({ID}\)\.type == 'cuda'",
     r"from_engine\(\['loss'\], first=True\)",
@@ -177,9 +177,9 @@ def test_every_target_exists_and_takes_the_arguments_it_gets(name):
 
 
 @program
-def test_targets_are_of_the_bundle_torch_ignite_or_monai(name):
+def test_targets_are_of_the_bundle_torch_or_monai(name):
     targets = {component["_target_"] for component in components(name).values()}
-    foreign = {t for t in targets if "." in t and not t.startswith(("bundle.", "torch.", "ignite."))}
+    foreign = {t for t in targets if "." in t and not t.startswith(("bundle.", "torch."))}
     assert foreign == set()
     assert all(resolve(t).__module__.startswith("monai.") for t in targets if "." not in t)
 
