@@ -1,7 +1,7 @@
 """What training needs beyond MONAI and torch."""
 
 from bundle.training.autocast import AutocastInferer
-from bundle.training.averaging import AveragedWeights
+from bundle.training.averaging import AveragedWeights, UpdateAverage
 from bundle.training.freeze import FreezeLayers
 from bundle.training.losses import BCELovaszLoss, DiceCELovaszLoss, MaskedDiceCELoss, TverskyFocalLoss
 
@@ -13,4 +13,5 @@ __all__ = [
     "FreezeLayers",
     "MaskedDiceCELoss",
     "TverskyFocalLoss",
+    "UpdateAverage",
 ]

@@ -6,7 +6,7 @@ from ignite.handlers import EMAHandler
 
 
 class AveragedWeights:
-    """Handler that keeps an exponential moving average of a network's weights (ignite's `EMAHandler`).
+    """An exponential moving average of a network's weights (ignite's `EMAHandler`); `UpdateAverage` keeps it up.
 
     Args:
         network: the network in training.
@@ -18,6 +18,13 @@ class AveragedWeights:
     def __init__(self, network: torch.nn.Module, enabled: bool, momentum: float = 0.002, warmup: int = 200) -> None:
         self.averaging = EMAHandler(network, momentum, max(momentum, 0.1), warmup) if enabled else None
         self.network: torch.nn.Module = self.averaging.ema_model if self.averaging else network
+
+
+class UpdateAverage:
+    """Handler that updates an average after each iteration; does nothing where nothing is averaged."""
+
+    def __init__(self, averaging: AveragedWeights) -> None:
+        self.averaging = averaging.averaging
 
     def attach(self, engine: Engine) -> None:
         """Attach to the trainer."""

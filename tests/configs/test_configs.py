@@ -260,11 +260,11 @@ def test_the_best_model_is_chosen_by_a_metric_that_exists():
 
 
 def test_the_best_model_knows_the_epoch_s_loss_when_the_epoch_is_validated():
-    handlers = {h["_target_"]: h for h in config("train")["train"]["handlers"] if isinstance(h, dict)}
+    handlers = {h["_target_"]: h for h in config("train")["train"]["handlers"]}
     assert handlers["bundle.handlers.EpochLoss"]["best_model"] == "@best_model"
     assert list(handlers).index("bundle.handlers.EpochLoss") < list(handlers).index("ValidationHandler")
 
 
 def test_the_state_is_saved_after_the_epoch_is_validated():
-    targets = [h["_target_"] for h in config("train")["train"]["handlers"] if isinstance(h, dict)]
+    targets = [h["_target_"] for h in config("train")["train"]["handlers"]]
     assert targets.index("ValidationHandler") < targets.index("bundle.handlers.TrainingState") == len(targets) - 1

@@ -4,7 +4,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from bundle.training import AutocastInferer, AveragedWeights
+from bundle.training import AutocastInferer, AveragedWeights, UpdateAverage
 
 
 def train(network, steps, **options):
@@ -16,7 +16,7 @@ def train(network, steps, **options):
 
     trainer = Engine(step)
     averaged = AveragedWeights(network, **options)
-    averaged.attach(trainer)
+    UpdateAverage(averaged).attach(trainer)
     trainer.run([0] * steps, max_epochs=1)
     return averaged
 
