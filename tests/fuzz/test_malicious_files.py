@@ -113,7 +113,12 @@ def test_nothing_of_ours_unpacks_archives_or_runs_what_it_reads():
     }
 
     assert {"load", "load_file", "isinstance"} <= calls["bundle/weights.py"], "the search finds no calls"
-    assert {name: found & forbidden for name, found in calls.items() if found & forbidden} == {}
+    allowed = {
+        "bundle/findings/shots.py": {"extract"},  # of pandas, from texts
+        "scripts/release.py": {"ZipFile"},  # writes one
+        "scripts/verify_bundle.py": {"ZipFile", "extractall"},  # of names that it has checked
+    }
+    assert {name: found & forbidden for name, found in calls.items() if found & forbidden} == allowed
 
 
 def test_a_bundle_archive_that_climbs_out_of_its_folder_is_refused_by_monai(tmp_path):

@@ -282,8 +282,8 @@ def test_served_the_page_saves_beside_the_original_and_remembers(browser, folder
         thread.start()
         try:
             with Reader(browser, server.url, viewport) as reader:
-                reader.crop(0).click()
                 with reader.page.expect_request("**/slide_files/11/*"):  # full resolution
+                    reader.crop(0).click()
                     reader.page.click("#zoom-in")
                     reader.page.click("#zoom-in")
                 reader.page.keyboard.press("3")
