@@ -14,6 +14,7 @@ from bundle.transforms.slide import (
     RasterizeLabeld,
     ReadSlided,
 )
+from bundle.transforms.urinary import RandUrinarySpaced
 
 __all__ = [
     "ClassIndicesd",
@@ -26,6 +27,7 @@ __all__ = [
     "RandPasteGlomerulid",
     "RandRestaind",
     "RandStaind",
+    "RandUrinarySpaced",
     "RasterizeLabeld",
     "ReadSlided",
     "StainNormaliser",

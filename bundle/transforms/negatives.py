@@ -61,13 +61,13 @@ class RandHardNegatived(RandomizableTransform, MapTransform):
             return image, label
         muscle = self._tissue_colour(image, self.R.uniform(20, 80))
         blood = self.R.uniform([150, 30, 40], [230, 120, 130])
-        filling = blood if self.R.rand() < 0.3 else self._glass(image)
+        filling = blood if self.R.rand() < 0.5 else self._glass(image)
         image = _lay(image, whole, muscle + self._grain(label, 14))
         return _lay(image, lumen, filling), label
 
     def _cast(self, image: NDArray, label: NDArray) -> tuple[NDArray, NDArray]:
         """A tubule full of smooth, strongly stained protein, smaller than a sclerosed glomerulus."""
-        outline = self._outline(label, self.R.uniform(10, 32) / self.mpp)
+        outline = self._outline(label, self.R.uniform(8, 25) / self.mpp)
         whole = _fill(outline, label)
         if (label[whole > 0] != BACKGROUND_INDEX).any():
             return image, label
@@ -77,11 +77,11 @@ class RandHardNegatived(RandomizableTransform, MapTransform):
         return _lay(image, inner, self._tissue_colour(image, self.R.uniform(5, 90)) + self._grain(label, 3)), label
 
     def _infiltrate(self, image: NDArray, label: NDArray) -> tuple[NDArray, NDArray]:
-        """A cloud of dark nuclei between the tubules."""
-        whole = _fill(self._outline(label, self.R.uniform(40, 160) / self.mpp), label)
-        whole = cv2.GaussianBlur(whole, (0, 0), 12 / self.mpp)
+        """A cloud of dark nuclei between the tubules, from a small nodule to all of the tile."""
+        whole = _fill(self._outline(label, np.exp(self.R.uniform(np.log(40), np.log(400))) / self.mpp), label)
+        whole = cv2.GaussianBlur(whole, (0, 0), self.R.uniform(4, 16) / self.mpp)
         whole = whole * (label == BACKGROUND_INDEX)
-        seeds = (self.R.rand(*label.shape) < self.R.uniform(0.2, 0.6)).astype(np.float32)
+        seeds = (self.R.rand(*label.shape) < self.R.uniform(0.2, 0.8)).astype(np.float32)
         dots = cv2.GaussianBlur(seeds, (0, 0), max(3 / self.mpp, 0.3))
         nuclei = self.R.uniform([60, 40, 100], [110, 90, 160])
         return _lay(image, whole * dots, nuclei), label

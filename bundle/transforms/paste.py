@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES, GLOBAL, NORMAL, SEGMENTAL
 from bundle.data.datalist import read_datalist
-from bundle.transforms.cutouts import GLASS, Cutout, Pose, pose, read_cutout, scarred, warped
+from bundle.transforms.cutouts import GLASS, Cutout, Pose, faded, pose, read_cutout, scarred, warped
 
 LEAST_TISSUE = 0.5
 """Least part of a pasted glomerulus that lies on tissue rather than on glass; lumina are as bright as glass."""
@@ -35,8 +35,9 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         max_count: most glomeruli pasted into a tile.
         colour_match: how far at most a crop's colours move to the tile's (Reinhard et al. 2001), 0 to 1.
         feather_um: largest width of the soft border outside the glomerulus, µm; the smallest is half of it.
-        segmental: make segmentally sclerotic glomeruli, as often as those of other classes, from a normal and a
-            globally sclerotic one.
+        segmental: make segmentally sclerotic glomeruli too, from a normal and a globally sclerotic one.
+        class_shares: how often each class is pasted, by name and relative to 1.
+        fade: probability that a globally sclerotic glomerulus loses texture, as HE shows less of it than PAS.
         warp: strength of a random smooth bend, as a part of the crop's size.
         decoys: most pieces of the tile's own background pasted with the same borders and shapes, labelled background:
             without them the network may learn to see pasting instead of glomeruli.
@@ -53,6 +54,8 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         colour_match: float = 1.0,
         feather_um: float = 16.0,
         segmental: bool = False,
+        class_shares: Mapping[str, float] | None = None,
+        fade: float = 0.0,
         warp: float = 0.0,
         decoys: int = 0,
     ) -> None:
@@ -63,6 +66,7 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         self.max_count = max_count
         self.colour_match = colour_match
         self.feather_um = feather_um
+        self.fade = fade
         self.warp = warp
         self.decoys = decoys
         self.crops = [read_cutout(item) for item in read_datalist(datalist, "training")] if datalist else []
@@ -72,6 +76,8 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         self.classes = sorted(self.by_class)
         if segmental and {NORMAL.index, GLOBAL.index} <= set(self.classes):
             self.classes = sorted({*self.classes, SEGMENTAL.index})
+        shares = np.array([(class_shares or {}).get(CLASS_NAMES[index - 1], 1.0) for index in self.classes])
+        self.shares = shares / shares.sum() if len(shares) else shares
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The sample with glomeruli pasted; label values are the crops' classes."""
@@ -98,13 +104,15 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         return sample
 
     def _draw(self) -> tuple[int, Cutout]:
-        """The number of a crop, classes evenly, and the crop, scarred and bent as asked for."""
-        label = self.classes[self.R.randint(len(self.classes))]
+        """The number of a crop, classes by their shares, and the crop, scarred, faded and bent as asked for."""
+        label = int(self.R.choice(self.classes, p=self.shares))
         made = label == SEGMENTAL.index and not self.by_class.get(label)
         choice = int(self.R.choice(self.by_class[NORMAL.index if made else label]))
         crop = self.crops[choice]
         if made:
             crop = scarred(crop, self.crops[int(self.R.choice(self.by_class[GLOBAL.index]))], self.R)
+        if label == GLOBAL.index and self.R.rand() < self.fade:
+            crop = faded(crop, self.R)
         return choice, warped(crop, self.R, self.warp) if self.warp else crop
 
     def _paste(self, image: NDArray, taken: NDArray, crop: Cutout) -> tuple[NDArray, NDArray]:

@@ -161,6 +161,30 @@ def test_classes_are_pasted_evenly_however_many_crops_they_have(tmp_path):
     assert 40 < labels.count(3) < 80
 
 
+def test_a_class_may_be_pasted_more_often_or_never(datalist):
+    often = make(datalist, class_shares={"normal": 0.25, "global_sclerosis": 1.0})
+    labels = [paste(often, tile(), seed)["label"].max() for seed in range(150)]
+    assert 100 < labels.count(3) < 140  # 120 expected
+    never = make(datalist, class_shares={"normal": 0.0})
+    assert {paste(never, tile(), seed)["label"].max() for seed in range(30)} == {3}
+
+
+def test_a_faded_scar_keeps_its_mean_colour_and_loses_texture(tmp_path):
+    folder = write_crops(tmp_path, [("global_sclerosis", (100, 100, 100))]).parent
+    mask = np.array(Image.open(folder / "0_mask.png")) > 0
+    noise = np.random.default_rng(0).normal(0, 25, mask.shape)[..., None]
+    Image.fromarray(((100 + noise).clip(0, 255) * mask[..., None]).astype(np.uint8).repeat(3, 2)).save(folder / "0.png")
+
+    def inside(fade, seed):
+        found = paste(make(folder / "crops.json", fade=fade), tile(), seed)
+        return found["image"][:, ndimage.binary_erosion(found["label"][0] == 3, iterations=3)]
+
+    plain = [inside(0.0, seed) for seed in range(12)]
+    faded = [inside(1.0, seed) for seed in range(12)]
+    assert all(abs(found.mean() - 100) < 4 for found in plain + faded)
+    assert np.mean([found.std() for found in faded]) < 0.8 * np.mean([found.std() for found in plain])
+
+
 def test_colour_matching_moves_a_crop_towards_the_tissue(datalist):
     shifts = []
     for seed in range(20):
@@ -173,7 +197,7 @@ def test_colour_matching_moves_a_crop_towards_the_tissue(datalist):
         assert np.ptp(parts) < 0.1  # rounding to whole grey levels
         shifts.append(parts.mean())
     assert 0 <= min(shifts) < 0.3
-    assert 0.7 < max(shifts) <= 1.01
+    assert 0.7 < max(shifts) <= 1.03  # one grey level of the 30 to 140 between the two colours
 
 
 def test_a_seed_pastes_the_same_again(datalist):
@@ -216,8 +240,8 @@ def test_segmental_glomeruli_are_made_of_a_normal_one_and_a_scar(datalist):
         off_normal = np.abs(pixels - np.array(CROPS["normal"])[:, None]).sum(0)
         shares.append(float((off_normal > 15).mean()))
     assert len(shares) > 5
-    assert max(shares) > 0.1
-    assert max(shares) < 0.6
+    assert max(shares) > 0.25
+    assert max(shares) < 0.7
 
 
 def test_a_bent_glomerulus_keeps_its_picture_under_its_label(datalist):
