@@ -96,8 +96,8 @@ def warped(cutout: Cutout, random: np.random.RandomState, strength: float) -> Cu
 def faded(cutout: Cutout, random: np.random.RandomState) -> Cutout:
     """The cut-out with a random part of its texture taken away, up to 90 %: in HE a scar is smooth."""
     mean = cutout.rgb[cutout.mask].mean(0)
-    keep = np.where(cutout.mask, random.uniform(0.1, 1), 1).astype(np.float32)
-    keep = cv2.GaussianBlur(keep, (0, 0), 2.0)[..., None]
+    share = np.where(cutout.mask, random.uniform(0.1, 1), 1).astype(np.float32)
+    keep = cv2.GaussianBlur(share, (0, 0), 2.0)[..., None]
     return Cutout((mean + keep * (cutout.rgb - mean)).round().astype(np.uint8), cutout.mask, cutout.label)
 
 
