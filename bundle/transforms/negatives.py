@@ -17,7 +17,9 @@ ANGLES = 64
 
 
 class RandHardNegatived(RandomizableTransform, MapTransform):
-    """Paint vessels, casts, infiltrates, folds, pen strokes and torn edges into uint8 tiles, in the tile's own colours.
+    """Paint vessels, casts, infiltrates, fibrosis, folds, pen strokes and torn edges into uint8 tiles.
+
+    All but pen and blood have the tile's own colours.
 
     Args:
         keys: (image, label): uint8 (3, H, W) and uint8 (1, H, W). Only a torn edge changes the label: glass is
@@ -32,8 +34,8 @@ class RandHardNegatived(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
         self.mpp = mpp
         self.max_count = max_count
-        self.painters = [self._vessel, self._cast, self._infiltrate, self._fold, self._pen, self._edge]
-        self.shares = np.array([3, 3, 3, 1, 1, 1]) / 12
+        self.painters = [self._vessel, self._cast, self._infiltrate, self._fibrosis, self._fold, self._pen, self._edge]
+        self.shares = np.array([3, 3, 3, 3, 1, 1, 1]) / 15
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """The sample with hard negatives off its glomeruli; folds, strokes and edges may cross them."""
@@ -53,17 +55,25 @@ class RandHardNegatived(RandomizableTransform, MapTransform):
         return sample
 
     def _vessel(self, image: NDArray, label: NDArray) -> tuple[NDArray, NDArray]:
-        """A ring of muscle about a lumen of glass or blood."""
-        radius = self.R.uniform(25, 110) / self.mpp
+        """A ring of muscle about a lumen of glass, of blood or protein, or of these shrunk away from the wall."""
+        radius = np.exp(self.R.uniform(np.log(25), np.log(160))) / self.mpp
         outline = self._outline(label, radius)
-        whole, lumen = _fill(outline, label), _fill(_shrunk(outline, self.R.uniform(0.35, 0.85)), label)
+        inner = _shrunk(outline, self.R.uniform(0.35, 0.85))
+        whole, lumen = _fill(outline, label), _fill(inner, label)
         if (label[whole > 0] != BACKGROUND_INDEX).any():
             return image, label
         muscle = self._tissue_colour(image, self.R.uniform(20, 80))
         blood = self.R.uniform([150, 30, 40], [230, 120, 130])
-        filling = blood if self.R.rand() < 0.5 else self._glass(image)
+        content = blood if self.R.rand() < 0.6 else self._tissue_colour(image, self.R.uniform(5, 90))
+        content = content + self._grain(label, self.R.uniform(2, 20))
         image = _lay(image, whole, muscle + self._grain(label, 14))
-        return _lay(image, lumen, filling), label
+        kind = self.R.rand()
+        if kind < 0.35:
+            return _lay(image, lumen, content), label
+        image = _lay(image, lumen, self._glass(image))
+        if kind < 0.7:
+            image = _lay(image, _fill(_shrunk(inner, self.R.uniform(0.5, 0.9)), label), content)
+        return image, label
 
     def _cast(self, image: NDArray, label: NDArray) -> tuple[NDArray, NDArray]:
         """A tubule full of smooth, strongly stained protein, smaller than a sclerosed glomerulus."""
@@ -85,6 +95,17 @@ class RandHardNegatived(RandomizableTransform, MapTransform):
         dots = cv2.GaussianBlur(seeds, (0, 0), max(3 / self.mpp, 0.3))
         nuclei = self.R.uniform([60, 40, 100], [110, 90, 160])
         return _lay(image, whole * dots, nuclei), label
+
+    def _fibrosis(self, image: NDArray, label: NDArray) -> tuple[NDArray, NDArray]:
+        """Pale, smooth scar tissue between the tubules, without a border: a sclerosed glomerulus has one."""
+        radius = self.R.uniform(40, 200) / self.mpp
+        whole = _fill(self._outline(label, radius), label)
+        holes = cv2.resize(self.R.uniform(-1, 2, (8, 8)), label.shape[::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)
+        whole = cv2.GaussianBlur(whole * holes.astype(np.float32), (0, 0), self.R.uniform(10, 24) / self.mpp)
+        whole = whole * (label == BACKGROUND_INDEX) * self.R.uniform(0.5, 1)
+        streaks = cv2.GaussianBlur(self.R.normal(0, 1, label.shape).astype(np.float32), (0, 0), 4, sigmaY=0.7)
+        texture = self.R.uniform(0, 80) * streaks[..., None] + self._grain(label, self.R.uniform(2, 12))
+        return _lay(image, whole, self._tissue_colour(image, self.R.uniform(40, 90)) + texture), label
 
     def _fold(self, image: NDArray, label: NDArray) -> tuple[NDArray, NDArray]:
         """Tissue lying double: a band of twice the optical density."""

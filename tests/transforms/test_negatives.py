@@ -6,7 +6,7 @@ import pytest
 from bundle.transforms import RandHardNegatived
 
 SIDE = 128
-PAINTERS = ["_vessel", "_cast", "_infiltrate", "_fold", "_pen", "_edge"]
+PAINTERS = ["_vessel", "_cast", "_infiltrate", "_fibrosis", "_fold", "_pen", "_edge"]
 
 
 def tile():
@@ -31,7 +31,7 @@ def test_each_kind_changes_the_picture(painter):
     assert max(changes) > 20
 
 
-@pytest.mark.parametrize("painter", ["_vessel", "_cast", "_infiltrate"])
+@pytest.mark.parametrize("painter", ["_vessel", "_cast", "_infiltrate", "_fibrosis"])
 def test_lookalikes_spare_the_glomeruli(painter):
     before = tile()
     for seed in range(15):
