@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from bundle.atomic import atomic_path
 from bundle.backends.export import OUTPUT, detached, is_installed, to_onnx
+from bundle.backends.runners import import_openvino
 from bundle.classes import NUM_CLASSES
 from bundle.errors import BackendError, BundleError, ConfigError
 from bundle.grid import PhysicalTiles
@@ -119,9 +120,7 @@ class Export:
         """openvino/model.xml and .bin, float32."""
         if not is_installed("openvino"):
             raise BackendError("openvino is not installed; pip install openvino onnx onnxscript")
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report usage
-        import openvino
-
+        openvino = import_openvino()
         model = openvino.Core().read_model(self._onnx)
         with atomic_path(self.folder / "openvino" / "model.bin") as weights:
             # OpenVINO writes the pair NAME.xml and NAME.bin.

@@ -25,7 +25,8 @@ from bundle.errors import BundleError, ConfigError
 
 NAME = "pathology_glomeruli_segmentation"
 SELECTED = (
-    "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "bundle/", "configs/", "docs/", "models/", "scripts/",
+    "LICENSE", "README.md", "constraints.txt", "pyproject.toml", "bundle/", "configs/", "docs/", "models/",
+    "monailabel/", "scripts/",
 )  # fmt: skip
 """Tracked files that the zoo gets; tests and what concerns the repository alone stay behind."""
 MAX_BYTES = 25_000_000

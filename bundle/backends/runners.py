@@ -42,6 +42,15 @@ class TorchRunner:
             return self.network(tiles).float()
 
 
+def import_openvino() -> Any:
+    """The package openvino, which then reports nothing to its makers: a slide is nobody else's business."""
+    # It has a stub for where its telemetry is not installed.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 class OpenVinoRunner:
     """OpenVINO on the CPU, in throughput mode: as many tiles at once as it has streams, each tile a request.
 
@@ -52,10 +61,7 @@ class OpenVinoRunner:
     """
 
     def __init__(self, model: bytes, shape: tuple[int, ...], precision: str, threads: int | None) -> None:
-        # OpenVINO has a stub for where its telemetry is not installed: a slide is nobody else's business.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino as ov
-
+        ov = import_openvino()
         core = ov.Core()
         if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise BackendError("openvino: this processor has no bfloat16; choose precision: float32")

@@ -25,7 +25,22 @@ POOLINGS: Final = ("class", "mean", "class_mean")
 _KINDS: Final = ("dinov2", "dinov2_with_registers", "vit")
 
 
-class ViTEncoder:
+class _TokenEncoder:
+    """What encoders of whole crops share; the mask does not matter to them."""
+
+    tokens: "_Tokens"
+    facts: dict[str, Any]
+
+    def __call__(self, images: Images, masks: Masks) -> NDArray[np.float32]:
+        """See `Encoder`."""
+        return self.tokens(images)
+
+    def describe(self) -> dict[str, Any]:
+        """See `Encoder`."""
+        return dict(self.facts)
+
+
+class ViTEncoder(_TokenEncoder):
     """A vision transformer with timm's names, from a local file.
 
     Args:
@@ -68,16 +83,8 @@ class ViTEncoder:
             "std": list(std),
         }
 
-    def __call__(self, images: Images, masks: Masks) -> NDArray[np.float32]:
-        """See `Encoder`; the mask does not matter, a transformer sees the whole crop."""
-        return self.tokens(images)
 
-    def describe(self) -> dict[str, Any]:
-        """See `Encoder`."""
-        return dict(self.facts)
-
-
-class HuggingFaceEncoder:
+class HuggingFaceEncoder(_TokenEncoder):
     """A transformer of transformers' `Dinov2Model`, `Dinov2WithRegistersModel` or `ViTModel`, from a local folder.
 
     Args:
@@ -114,14 +121,6 @@ class HuggingFaceEncoder:
             "mean": list(mean),
             "std": list(std),
         }
-
-    def __call__(self, images: Images, masks: Masks) -> NDArray[np.float32]:
-        """See `Encoder`; the mask does not matter, a transformer sees the whole crop."""
-        return self.tokens(images)
-
-    def describe(self) -> dict[str, Any]:
-        """See `Encoder`."""
-        return dict(self.facts)
 
 
 class _Tokens:
