@@ -3,15 +3,17 @@
 Examples:
     python scripts/check_docs.py
     python scripts/check_docs.py --list docs/cluster.md
+    python scripts/check_docs.py --run docs/evaluation.md
 
-Nothing is run. Of a command in a fenced `bash` block, the configs are merged and its overrides looked up in them, as at
-the start of a run; a script must exist and have the options; extras must be in pyproject.toml. Words in capitals
-(SLIDE, OUT) stand for the user's own. A block with the line `<!-- unchecked: REASON -->` above it is left out.
+Without --run nothing is run. Of a command in a fenced `bash` block, the configs are merged and its overrides looked up
+in them, as at the start of a run; a script must exist and have the options; extras must be in pyproject.toml. Words in
+capitals (SLIDE, OUT) stand for the user's own. A block with the line `<!-- unchecked: REASON -->` above it is left out.
 """
 
 import argparse
 import re
 import shlex
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from bundle.command_line import check_config_files, check_overrides
 from bundle.errors import BundleError, ConfigError
 
 ROOT = Path(__file__).parents[1]
+RUNNER = Path(__file__).with_name("run_docs.py")
 FENCE = re.compile(r"^(?:<!-- unchecked: (?P<reason>.+?) -->\n+)?```bash\n(?P<text>.*?)^```", re.M | re.S)
 LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 FILE = re.compile(r"`((?:bundle|configs|docs|scripts|tests)/[\w./-]+\.\w+)`")
@@ -50,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", type=Path, nargs="*", help="default README.md and everything in docs/")
     parser.add_argument("--list", action="store_true", help="list the commands, each checked or why not")
+    parser.add_argument("--run", action="store_true", help="then run them on small phantoms: scripts/run_docs.py")
+    parser.add_argument("--output_dir", type=Path, help="with --run: keeps what is written; a new or empty folder")
     options = parser.parse_args(arguments)
     documents = options.documents or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     faults: list[str] = []
@@ -70,7 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{count} commands in {len(documents)} documents, {len(faults)} faults")
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
-    return 1 if faults else 0
+    if faults or not options.run:
+        return 1 if faults else 0
+    kept = ["--output_dir", str(options.output_dir)] if options.output_dir else []
+    return subprocess.run([sys.executable, str(RUNNER), *kept, *map(str, documents)]).returncode
 
 
 def commands(document: Path, text: str) -> Iterator[Command]:
