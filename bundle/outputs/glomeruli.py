@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from shapely.geometry import MultiPolygon, Polygon
 from skimage.measure import find_contours
+from skimage.morphology import convex_hull_image
 
 from bundle.classes import CLASS_NAMES, NUM_CLASSES, class_of_index
 from bundle.data.annotations import Annotation, Glomerulus
@@ -40,11 +41,14 @@ class GlomerulusFinder:
         min_area_um2: objects of fewer pixels are dropped, µm²; without a known resolution nothing is dropped.
         min_solidity: objects that fill less of their convex hull are dropped: a glomerulus is round, and what is
             mistaken for one (infiltrate, tubules side by side) mostly is not.
+        convex: give what is left the outline of its convex hull where no other object is: Bowman's capsule is
+            convex, and urinary space that the network leaves out lies within it.
         simplify: outlines may move by this part of a model pixel; 0 keeps every vertex.
     """
 
-    min_area_um2: float = 2000.0
+    min_area_um2: float = 4000.0
     min_solidity: float = 0.0
+    convex: bool = False
     simplify: float = 0.1
 
     def __call__(self, prediction: ClassMap, size: Size, mpp: float | None) -> Annotation:
@@ -53,7 +57,9 @@ class GlomerulusFinder:
         `prediction.classes` is rewritten to agree: an object has one class, a dropped object is background.
         """
         found = []
-        for window, inside in _objects(prediction):
+        objects = _objects(prediction)
+        # All are found before any grows: what one adds is not to be found as another.
+        for window, inside in list(objects) if self.convex else objects:
             found.append(self._glomerulus(prediction, window, inside, size, mpp))
             prediction.release()
         return Annotation(tuple(g for g in found if g is not None))
@@ -71,6 +77,8 @@ class GlomerulusFinder:
         label = int(votes[1:].argmax()) + 1
         probability = float(prediction.confidence[window][inside & (classes == label)].mean() / 255)
         foreground = float(prediction.foreground[window][inside & (classes > 0)].mean() / 255)
+        if self.convex:
+            inside, polygon = self._filled(prediction, window, inside, size, polygon)
         classes[inside] = label
         measurements = {PROBABILITY: round(probability, 4), "Glomerulus probability": round(foreground, 4)}
         if mpp:
@@ -80,6 +88,22 @@ class GlomerulusFinder:
         # The id depends on place and class alone, so that a second run writes the same file.
         identity = uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {polygon.representative_point().wkt}")
         return Glomerulus(polygon, label, name, str(identity), properties)
+
+    def _filled(
+        self,
+        prediction: ClassMap,
+        window: tuple[slice, slice],
+        inside: NDArray,
+        size: Size,
+        polygon: Polygon | MultiPolygon,
+    ) -> tuple[NDArray[np.bool_], Polygon | MultiPolygon]:
+        """The object with the dents of its outline filled, and its new outline."""
+        hull = convex_hull_image(inside)
+        taken = (prediction.classes[window] > 0) & ~inside
+        if not (hull & taken).any():
+            return hull, polygon.convex_hull
+        filled = hull & ~taken
+        return filled, self._outline(prediction, window, filled, size) or polygon
 
     def _outline(
         self, prediction: ClassMap, window: tuple[slice, slice], inside: NDArray, size: Size

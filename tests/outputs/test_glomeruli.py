@@ -173,6 +173,40 @@ def test_what_is_not_round_is_dropped_when_asked() -> None:
     assert len(find(class_map(classes), finder=GlomerulusFinder(min_area_um2=0, min_solidity=0.5)).glomeruli) == 2
 
 
+CONVEX = GlomerulusFinder(min_area_um2=0, convex=True)
+
+
+def test_dents_are_filled_to_the_convex_hull_when_asked() -> None:
+    notched = disc_map(50, 50, 30)
+    notched.classes[20:50, 48:52] = 0  # a crescent's worth of space that the network left out
+    notched.foreground[20:50, 48:52] = 0
+    (dented,) = find(notched).glomeruli
+    assert dented.polygon.area < 0.97 * np.pi * 30**2 * 16
+    (found,) = find(notched, finder=CONVEX).glomeruli
+    assert found.polygon.area == pytest.approx(np.pi * 30**2 * 16, rel=0.02)
+    assert found.polygon.equals(found.polygon.convex_hull)
+    assert (notched.classes[30:50, 48:52] == 1).all()
+
+
+def test_a_hull_takes_nothing_from_a_neighbour() -> None:
+    classes = empty()
+    classes[10:50, 10:20] = classes[40:50, 10:50] = NORMAL.index  # an L
+    classes[20:30, 30:34] = GLOBAL.index  # within its hull
+    prediction = class_map(classes)
+    found = {g.label: g.polygon for g in find(prediction, finder=CONVEX).glomeruli}
+    assert (prediction.classes == GLOBAL.index).sum() == 40
+    assert found[GLOBAL.index].area == pytest.approx(40 * 16, rel=0.05)
+    assert found[NORMAL.index].area > 750 * 16
+    assert found[NORMAL.index].intersection(found[GLOBAL.index]).area < 0.05 * 40 * 16
+
+
+def test_what_a_hull_adds_far_away_is_not_another_object() -> None:
+    classes = np.zeros((400, 400), np.uint8)
+    classes[10:390, 10:14] = classes[386:390, 10:390] = NORMAL.index  # an L whose hull crosses many blocks
+    classes[60:64, 340:344] = GLOBAL.index  # beyond the hull, in a group of blocks of its own
+    assert len(find(class_map(classes), finder=CONVEX).glomeruli) == 2
+
+
 def test_without_a_resolution_nothing_is_dropped_and_no_area_claimed() -> None:
     classes = empty()
     classes[5, 7] = NORMAL.index
