@@ -60,6 +60,11 @@ def test_the_archive_of_this_checkout_holds_its_files_byte_for_byte(tmp_path):
     assert [name for name, content in found.items() if (ROOT / name).read_bytes() != content] == []
 
 
+def test_the_metadata_names_the_weights_by_their_hash():
+    listed = json.loads((ROOT / "configs" / "metadata.json").read_text())["weights_sha256"]
+    assert listed == {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in ["models/model.pt"]}
+
+
 def test_only_tracked_files_that_the_zoo_gets_are_packed(checkout):
     (checkout / "models" / "untracked.pt").write_text("")
     assert names(build(checkout)) == {"LICENSE", "configs/metadata.json", "bundle/__init__.py", "models/model.pt"}
