@@ -159,7 +159,7 @@ class Calibration:
                 "true": [BACKGROUND_INDEX if partner is None else partner.label for partner in partners],
             },
             columns=ROW,
-        )
+        ).astype({"predicted": int, "true": int})  # of a slide without objects they would not be numbers
         seen = np.isfinite(logits).all(axis=(1, 2))
         rows, logits = rows[seen], logits[seen]
         sclerotic = sum(g.label == GLOBAL.index for g in item["annotation"].glomeruli)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bundle.evaluation.calibration_lock import read_lock
 from scripts import release
 from scripts.release import MAX_BYTES, NAME, main
 
@@ -63,6 +64,14 @@ def test_the_archive_of_this_checkout_holds_its_files_byte_for_byte(tmp_path):
 def test_the_metadata_names_the_weights_by_their_hash():
     listed = json.loads((ROOT / "configs" / "metadata.json").read_text())["weights_sha256"]
     assert listed == {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in ["models/model.pt"]}
+
+
+def test_the_metadata_s_thresholds_are_those_locked_to_the_weights():
+    triage = json.loads((ROOT / "configs" / "metadata.json").read_text())["triage"]
+    lock = read_lock(ROOT / triage["file"])
+    assert lock.weights_sha256 == hashlib.sha256((ROOT / "models" / "model.pt").read_bytes()).hexdigest()
+    assert (triage["rule_out"], triage["rule_in"]) == (lock.thresholds.rule_out, lock.thresholds.rule_in)
+    assert triage["temperature"] == lock.settings["temperature"]
 
 
 def test_only_tracked_files_that_the_zoo_gets_are_packed(checkout):

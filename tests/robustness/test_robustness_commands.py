@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow
+from PIL import Image
 
 from bundle.errors import ConfigError, WeightsError
 from bundle.evaluation.calibration_lock import Lock, read_lock, write_lock
@@ -24,7 +25,14 @@ OPTIONS = {"network_def": ORACLE, "device": "cpu", "backend": "torch", "progress
 def cohort(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("oracles")
     splits = {"validation": [("a", "PAS"), ("b", "HE")]}
-    return write_cohort(folder, splits, oracle=True)
+    path = write_cohort(folder, splits, oracle=True)
+    Image.new("RGB", (400, 300), (240, 240, 240)).save(folder / "glass.png")
+    (folder / "glass.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    datalist = json.loads(path.read_text())
+    glass = {"image": "glass.png", "label": "glass.geojson", "patient": "c", "stain": "HE", "mpp": 2.0}
+    datalist["validation"].append(glass)
+    path.write_text(json.dumps(datalist))
+    return path
 
 
 @pytest.fixture(scope="module")
