@@ -110,7 +110,7 @@ def draw(
     side, scale = round(field_um / mpp), mpp / slide.require_mpp()
     corner = np.array(middle) - side * scale / 2
     plain = slide.read_region(float(corner[0]), float(corner[1]), side, side, mpp)
-    outlined = np.ascontiguousarray(plain)
+    outlined = plain.copy()
     for number, annotation in enumerate(sides):
         for glomerulus in annotation.glomeruli:
             if 1 <= glomerulus.label <= len(CLASS_NAMES):

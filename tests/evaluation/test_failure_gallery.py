@@ -59,6 +59,9 @@ def test_each_kind_of_failure_is_drawn_once_and_what_was_found_is_not(job, tmp_p
     for row, (x, y) in enumerate([(300, 400), (302, 100), (500, 100)]):
         middle = picture[18 * (row + 1) + 104 * row + 50, 50]
         assert np.abs(middle[:2] - np.array([x, y]) * 255 / SIDE).max() <= 2
+        plain, outlined = np.hsplit(picture[18 * (row + 1) + 104 * row :][:100, :200], 2)
+        assert plain[..., 2].max() == 0  # the picture has no blue, outlines have
+        assert outlined[..., 2].max() > 50
 
 
 def test_a_slide_without_prediction_is_named(job, tmp_path, capsys):
