@@ -250,7 +250,7 @@ def test_evaluation_drops_the_objects_that_inference_drops():
         for name in ("evaluate", "inference")
     )
     assert evaluated == inferred
-    assert config("evaluate")["validate#postprocessing"]["transforms"][0]["finder"] == "@finder"
+    assert config("evaluate")["validate"]["postprocessing"]["transforms"][0]["finder"] == "@finder"
 
 
 def test_the_best_model_is_chosen_by_a_metric_that_exists():
