@@ -31,13 +31,13 @@ def torchrun(line: list[str], processes: int) -> list[str]:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns_from_the_same_tiles(tmp_path: Path) -> None:
     datalist = write_cohort(tmp_path, {"training": [("a", "PAS"), ("b", "HE")], "validation": [("c", "PAS")]})
+    torch.manual_seed(0)
     initial = BasicUNet(spatial_dims=2, in_channels=3, out_channels=4, features=TINY_NETWORK).state_dict()
     torch.save(initial, tmp_path / "initial.pt")
     alone, together = tmp_path / "alone", tmp_path / "together"
     # Not by Adam, which makes a full step of any gradient, be it rounding alone.
     options = {"datalist": datalist, "initial_weights": tmp_path / "initial.pt", **FAST}
     options["optimizer___target_"] = "torch.optim.SGD"
-    options["seed"] = 1  # with tiles of 0 the shares differ more: 0.15 of the step
     one = start(command(TRAIN, output_dir=alone, batch_size=4, **options))
     two = start(torchrun(command(TRAIN, MULTI, output_dir=together, batch_size=2, **options), 2))
     for process in (one, two):
@@ -47,7 +47,8 @@ def test_two_processes_learn_what_one_learns_from_the_same_tiles(tmp_path: Path)
     assert states[0]["iteration"] == states[1]["iteration"] == 2
     single, shared = (torch.cat([(s["network"][k] - initial[k]).flatten() for k in initial]) for s in states)
     # Not equal to the last digit: cross-entropy is a mean over known pixels, of which each share has its own number.
-    assert float((single - shared).norm() / single.norm()) < 0.1
+    # By up to 0.15 with other first weights and tiles.
+    assert float((single - shared).norm() / single.norm()) < 0.25
     assert {p.name for p in together.iterdir()} == {p.name for p in alone.iterdir()}
 
 
