@@ -47,7 +47,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_tiles(tmp_path: Path)
     assert states[0]["iteration"] == states[1]["iteration"] == 2
     single, shared = (torch.cat([(s["network"][k] - initial[k]).flatten() for k in initial]) for s in states)
     # Not equal to the last digit: cross-entropy is a mean over known pixels, of which each share has its own number.
-    # By up to 0.15 with other first weights and tiles.
+    # Measured with other first weights and tiles: 0.06 to 0.15; where gradients are not shared, 0.43 to 0.62.
     assert float((single - shared).norm() / single.norm()) < 0.25
     assert {p.name for p in together.iterdir()} == {p.name for p in alone.iterdir()}
 
