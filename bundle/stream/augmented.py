@@ -1,12 +1,11 @@
 """What is put around a network at inference: the mean over a tile's symmetries, a temperature; logits in and out."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import nn
 
 from bundle.errors import ConfigError
 from bundle.stream.prediction import class_probabilities
+from bundle.symmetries import SYMMETRIES, seen, undone
 
 
 class DihedralMean(nn.Module):
@@ -34,8 +33,8 @@ class DihedralMean(nn.Module):
         if not self.enabled:
             return self.network(tiles)
         views = [
-            _undone(class_probabilities(self.network(_seen(tiles, *symmetry).contiguous()).float()), *symmetry)
-            for symmetry in _symmetries()
+            undone(class_probabilities(self.network(seen(tiles, *symmetry).contiguous()).float()), *symmetry)
+            for symmetry in SYMMETRIES
         ]
         mean = torch.stack(views).mean(0)
         return mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
@@ -66,17 +65,3 @@ class TemperatureScaled(nn.Module):
         """Logits of tiles (B, 3, h, w)."""
         logits = self.network(tiles)
         return logits if self.temperature == 1 else logits / self.temperature
-
-
-def _symmetries() -> Iterator[tuple[int, bool]]:
-    """(quarter turns, flipped first) of the eight symmetries."""
-    return ((turns, flipped) for turns in range(4) for flipped in (False, True))
-
-
-def _seen(tiles: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
-    return torch.rot90(tiles.flip(3) if flipped else tiles, turns, (2, 3))
-
-
-def _undone(values: torch.Tensor, turns: int, flipped: bool) -> torch.Tensor:
-    upright = torch.rot90(values, -turns, (2, 3))
-    return upright.flip(3) if flipped else upright

@@ -4,6 +4,7 @@ from bundle.training.autocast import AutocastInferer
 from bundle.training.averaging import AveragedWeights, UpdateAverage
 from bundle.training.freeze import FreezeLayers
 from bundle.training.losses import BCELovaszLoss, DiceCELovaszLoss, MaskedDiceCELoss, TverskyFocalLoss
+from bundle.training.teaching import TaughtBatch, TaughtLoss
 
 __all__ = [
     "AutocastInferer",
@@ -12,6 +13,8 @@ __all__ = [
     "DiceCELovaszLoss",
     "FreezeLayers",
     "MaskedDiceCELoss",
+    "TaughtBatch",
+    "TaughtLoss",
     "TverskyFocalLoss",
     "UpdateAverage",
 ]
