@@ -22,3 +22,8 @@ class Rect:
     y: int
     width: int
     height: int
+
+    @property
+    def size(self) -> Size:
+        """Width and height without the place."""
+        return Size(self.width, self.height)

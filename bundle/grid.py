@@ -76,6 +76,9 @@ class PhysicalTiles:
         tile_um: side of a tile, µm.
         overlap_um: overlap of neighbours, µm.
         mpp: model resolution, µm per pixel.
+
+    Raises:
+        ConfigError: `mpp` is not above 0, a tile has no pixel, or its overlap is negative or not below it.
     """
 
     tile_um: float
@@ -98,13 +101,13 @@ class PhysicalTiles:
         return round(self.overlap_um / self.mpp)
 
     def downsample(self, slide_mpp: float | None) -> float:
-        """Level-0 pixels per model pixel on a slide of `slide_mpp` µm per level-0 pixel."""
+        """Level-0 pixels per model pixel on a slide of `slide_mpp` µm per level-0 pixel; `ConfigError` on None."""
         if slide_mpp is None:
             raise ConfigError("tiles in micrometres need the slide's µm/px: give it with --mpp")
         return self.mpp / slide_mpp
 
     def grid(self, size: Size, slide_mpp: float | None) -> TileGrid:
-        """The grid on a slide of `size` level-0 pixels."""
+        """The grid on a slide of `size` level-0 pixels; `ConfigError` on a `slide_mpp` of None."""
         return _grid(self, size, self.downsample(slide_mpp))
 
 
@@ -118,6 +121,9 @@ class PixelTiles:
         tile_level0_px: side of a tile on the slide, level-0 pixels (1024 in the study).
         overlap_level0_px: overlap of neighbours, level-0 pixels (256 in the study).
         tile_px: side of the resized tile that the network sees, pixels (320 in the study).
+
+    Raises:
+        ConfigError: a tile has no pixel, or its overlap is negative or not below it.
     """
 
     tile_level0_px: int

@@ -1,4 +1,4 @@
-"""Ignite handlers that the configs name: atomic checkpoints, resumption, tables."""
+"""Ignite handlers that the configs name: seeds, losses, atomic checkpoints, resumption, weights, tables."""
 
 import logging
 import math
@@ -96,6 +96,9 @@ class BestModel:
         network: the network whose plain state dict is saved.
         path: file to write, e.g. models/model.pt.
         metric: name in the evaluator's `state.metrics`.
+
+    Raises:
+        OutputError: when the best epoch's network cannot be written.
     """
 
     def __init__(self, network: torch.nn.Module, path: Path | str, metric: str) -> None:
@@ -138,6 +141,10 @@ class TrainingState:
         objects: what to save, by name: each has `state_dict` and `load_state_dict`; epoch and iteration are added.
         path: file of the state; where it exists, training resumes from it.
         saves: false in all processes of a training but one; they only resume.
+
+    Raises:
+        WeightsError: at the start, when the file is damaged or holds the state of another training.
+        OutputError: after an epoch, when the file cannot be written.
     """
 
     def __init__(self, objects: Mapping[str, Any], path: Path | str, saves: bool = True) -> None:
@@ -180,14 +187,22 @@ class TrainingState:
 
 
 class WeightsLoader:
-    """Loads a network's weights when the engine starts; a wrong file is one clear error."""
+    """Loads a network's weights when the engine starts.
+
+    Args:
+        network: what they are loaded into.
+        path: see `bundle.weights.load_weights`; `None` leaves the network as it is.
+
+    Raises:
+        WeightsError: at the start; see `bundle.weights.load_weights`.
+    """
 
     def __init__(self, network: torch.nn.Module, path: Path | str | None) -> None:
         self.network = network
         self.path = path
 
     def attach(self, engine: Engine) -> None:
-        """Attach to a trainer or evaluator; does nothing without a path."""
+        """Attach to a trainer or evaluator."""
         if self.path is not None:
             engine.add_event_handler(Events.STARTED, load_weights, self.network, self.path)
 
@@ -199,6 +214,9 @@ class ScoreTables:
         metrics: the metrics, attached to the same evaluator.
         output_dir: folder of the tables.
         title: heading of the Markdown tables.
+
+    Raises:
+        OutputError: at the end, when a table cannot be written.
     """
 
     def __init__(self, metrics: Sequence[ImageTable], output_dir: Path | str, title: str = "Scores") -> None:

@@ -69,7 +69,7 @@ class Slide:
         if mpp is not None and not _is_positive(mpp):
             raise ConfigError(f"{path}: mpp {mpp} is not a resolution; give micrometres per pixel above 0 (--mpp 0.25)")
         self.path = path
-        self._override = (mpp, region)
+        self._reopen = partial(open_slide, path, mpp=mpp, region=region)
         self._lock = threading.Lock()
         self._reader: Reader | None = open_reader(path)
         self._pid = os.getpid()
@@ -84,10 +84,8 @@ class Slide:
         except BaseException:
             self.close()
             raise
-        self.size = Size(self.bounds.width, self.bounds.height)
-        self.levels = tuple(
-            Level(Size(level.frame.width, level.frame.height), level.downsample) for level in self._file_levels
-        )
+        self.size = self.bounds.size
+        self.levels = tuple(Level(level.frame.size, level.downsample) for level in self._file_levels)
 
     def require_mpp(self) -> float:
         """um/px of level 0; `UnknownResolutionError` if neither the file nor the caller states it."""
@@ -144,11 +142,11 @@ class Slide:
         return self.read_downsampled(x, y, width, height, mpp / self.require_mpp())
 
     def read_downsampled(self, x: float, y: float, width: int, height: int, downsample: float) -> Pixels:
-        """`read_region` by level-0 px per px of the result, any number above 0; needs no known resolution."""
+        """`read_region` by level-0 px per px of the result, any number above 0; errors as `read`, no mpp needed."""
         return self._sample(PixelGrid(x, y, width, height, downsample, downsample))
 
     def thumbnail(self, max_size_px: int) -> Pixels:
-        """The whole frame, its longer side at most `max_size_px`; RGB uint8. Needs no known resolution."""
+        """The whole frame, its longer side at most `max_size_px`; result and errors as of `read_downsampled`."""
         scale = max(1.0, max(self.size.width, self.size.height) / max_size_px)
         width, height = (max(1, round(side / scale)) for side in (self.size.width, self.size.height))
         return self._sample(PixelGrid(0, 0, width, height, self.size.width / width, self.size.height / height))
@@ -174,8 +172,7 @@ class Slide:
         if left < right and top < bottom:
             level = fine_enough(self._readable, min(grid.scale_x, grid.scale_y))
             inside = in_level(grid.part(left, top, right, bottom), level, self.bounds)
-            size = Size(level.frame.width, level.frame.height)
-            pixels[top:bottom, left:right] = resample(partial(self._read, level), size, inside)
+            pixels[top:bottom, left:right] = resample(partial(self._read, level), level.frame.size, inside)
         return pixels
 
     def _read(self, level: FileLevel, x: int, y: int, width: int, height: int) -> Pixels:
@@ -217,7 +214,7 @@ class Slide:
             self.close()
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return _reopen, (self.path, *self._override)
+        return self._reopen, ()
 
     def __repr__(self) -> str:
         mpp = "unknown um/px" if self.mpp is None else f"{self.mpp:g} um/px"
@@ -230,10 +227,6 @@ def _decode(reader: Reader, level: FileLevel, place: tuple[int, int, int, int]) 
         return reader.read(level.index, *place)
     assert isinstance(reader, ReducingReader), "levels are reduced only where the reader can"
     return reader.read_reduced(level.index, level.reduction, *place)
-
-
-def _reopen(path: Path, mpp: float | None, region: Rect | None) -> Slide:
-    return open_slide(path, mpp=mpp, region=region)
 
 
 def _is_positive(value: object) -> bool:

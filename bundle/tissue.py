@@ -77,7 +77,11 @@ class TissueFinder:
     black: int = 8
 
     def __call__(self, slide: Slide) -> TissueMask:
-        """The tissue mask of `slide`; all true when the slide's resolution is unknown (pixel tiles)."""
+        """The tissue mask of `slide`; all true when the slide's resolution is unknown (pixel tiles).
+
+        Raises:
+            SlideReadError: the pixel data is damaged.
+        """
         if slide.mpp is None:
             return TissueMask(np.ones((1, 1), bool), float(max(slide.size.width, slide.size.height)))
         # A small region keeps enough pixels to tell tissue from glass.

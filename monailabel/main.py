@@ -47,6 +47,9 @@ class GlomeruliApp(MONAILabelApp):
         app_dir: this folder.
         studies: folder of slides.
         conf: see `lib.settings`.
+
+    Raises:
+        SettingsError: see `read_settings`.
     """
 
     def __init__(self, app_dir: str, studies: str, conf: dict[str, str]) -> None:

@@ -47,7 +47,11 @@ def copy_given(given: Path, folder: Path, document: Sequence[Command]) -> None:
 
 
 def checkout_files() -> list[str]:
-    """Files of the checkout, new ones too, but not those that git ignores."""
+    """Files of the checkout, new ones too, but not those that git ignores.
+
+    Raises:
+        ConfigError: this is no git checkout.
+    """
     git = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(git, cwd=ROOT, capture_output=True, text=True)
     if listed.returncode != 0:

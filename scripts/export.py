@@ -91,7 +91,14 @@ class Probabilities(nn.Module):
 
 
 class Export:
-    """The network of an inference config and the formats that it can be written in; each method writes one."""
+    """The network of an inference config and the formats that it can be written in; each method writes one.
+
+    Raises:
+        ConfigError: a config is missing, or of other tiles or classes than the exports take.
+        WeightsError: the weights cannot be loaded.
+        BackendError: the network, or what a format needs that is not installed, does not let it be exported.
+        OutputError: a file cannot be written.
+    """
 
     def __init__(self, configs: Sequence[Path], checkpoint: Path, folder: Path) -> None:
         parser = ConfigParser(_load_configs(configs))
@@ -104,7 +111,7 @@ class Export:
                 f"{configs[-1]}: exports need tiles in um and {NUM_CLASSES} channels, as inference.yaml has"
             )
         self.mpp = tiles.mpp
-        self.tile_px = round(tiles.tile_um / tiles.mpp)
+        self.tile_px = tiles.tile_px
         self.overlap = tiles.overlap_um / tiles.tile_um
         self.folder = folder
 

@@ -75,7 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_prediction(folder: Path, image: Path) -> Annotation:
-    """The glomeruli that inference found on a slide."""
+    """The glomeruli that inference found on a slide.
+
+    Raises:
+        AnnotationError: inference was not run on it, or its file cannot be read.
+    """
     path = folder / image.stem / "glomeruli.geojson"
     if not path.is_file():
         raise AnnotationError(f"{path}: not there; run inference on {image.name} with --output_dir {folder} first")
@@ -106,7 +110,7 @@ def _failure(kind: str, glomerulus: Glomerulus, rank: float) -> Failure:
 def draw(
     slide: Slide, middle: tuple[float, float], sides: tuple[Annotation, Annotation], field_um: float, mpp: float
 ) -> NDArray[np.uint8]:
-    """Tissue about `middle`, and beside it the same with the outlines of (truth, prediction), uint8 RGB."""
+    """Tissue about `middle`, and beside it the same with the outlines of (truth, prediction): uint8 RGB (s, 2 s, 3)."""
     side, scale = round(field_um / mpp), mpp / slide.require_mpp()
     corner = np.array(middle) - side * scale / 2
     plain = slide.read_region(float(corner[0]), float(corner[1]), side, side, mpp)
@@ -122,7 +126,11 @@ def draw(
 
 
 def write_gallery(found: dict[str, list[tuple[float, NDArray[np.uint8]]]], most: int, path: Path) -> None:
-    """One block of pictures a kind below its name, those of highest rank first."""
+    """One block of pictures a kind below its name, those of highest rank first.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
     blocks = []
     for kind, items in sorted(found.items()):
         shown = [picture for _, picture in sorted(items, key=lambda item: -item[0])[:most]]

@@ -149,7 +149,11 @@ def large_files_list(root: Path, large: Sequence[str], url: str | None) -> bytes
 
 
 def write_archive(path: Path, contents: Mapping[str, bytes], executables: set[str]) -> None:
-    """Write a ZIP with everything below the folder `NAME`, the same bytes whenever and wherever it is made."""
+    """Write a ZIP with everything below the folder `NAME`, the same bytes whenever and wherever it is made.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name in sorted(contents):
             entry = zipfile.ZipInfo(f"{NAME}/{name}", TIMESTAMP)
@@ -159,7 +163,11 @@ def write_archive(path: Path, contents: Mapping[str, bytes], executables: set[st
 
 
 def write_sums(archive: Path, contents: Mapping[str, bytes]) -> Path:
-    """Write the SHA-256 of the archive and of every file in it beside it, in the form of sha256sum."""
+    """Write the SHA-256 of the archive and of every file in it beside it, in the form of sha256sum.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     lines = [f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}"]
     lines += [f"{hashlib.sha256(contents[name]).hexdigest()}  {NAME}/{name}" for name in sorted(contents)]
     path = archive.with_suffix(".sha256")

@@ -37,7 +37,8 @@ def shift(weights: Path, out: Path, bias: str, by: list[float]) -> None:
     """Write `weights` to `out` with `by` added to the parameter `bias`.
 
     Raises:
-        WeightsError: there is no such parameter, or it has another number of classes.
+        WeightsError: the weights cannot be read, there is no such parameter, or it has another number of classes.
+        OutputError: `out` cannot be written.
     """
     state = read_checkpoint(weights)
     if bias not in state:

@@ -72,11 +72,11 @@ def _curves(options: argparse.Namespace) -> Iterator[pd.DataFrame]:
         for item in found
     ]
     crops = DatalistCrops(items, SIDE_PX, WIDTH_UM / SIDE_PX)
+    classifiers = _configured("classifiers")
     for name, encoder in _encoders(options.pretrained):
         path = options.work_dir / f"{name.translate(str.maketrans(' /', '__'))}.parquet"
         embeddings = embed_crops(crops, encoder, path, progress=not options.quiet)
         lesions = read_lesions(None, embeddings.table)
-        classifiers = _config()["classifiers"]
         unseen = (embeddings.table["split"] == "validation").to_numpy()
         for test, rows, chosen in ((UNSEEN, unseen, classifiers), (ALL, None, {BEST: classifiers[BEST]})):
             curves = transfer_curves(
@@ -92,18 +92,18 @@ def _curves(options: argparse.Namespace) -> Iterator[pd.DataFrame]:
 
 
 def _encoders(pretrained: Path | None) -> Iterator[tuple[str, Encoder]]:
-    yield "colour and texture", _config(encoder="@encoders#colour")["encoder"]
-    yield "model.pt", _config()["encoder"]
+    yield "colour and texture", _configured("encoder", encoder="@encoders#colour")
+    yield "model.pt", _configured("encoder")
     if pretrained is not None:
-        yield "model.pt, then pretrain.yaml", _config(checkpoint=str(pretrained))["encoder"]
+        yield "model.pt, then pretrain.yaml", _configured("encoder", checkpoint=str(pretrained))
 
 
-def _config(**overrides: Any) -> dict[str, Any]:
-    """Encoder and classifiers as configs/findings.yaml has them."""
+def _configured(id: str, **overrides: Any) -> Any:
+    """What configs/findings.yaml makes of its entry `id`."""
     config = ConfigParser(ConfigParser.load_config_file(CONFIG))
     sizes = {f"encoders#{name}#input_px": INPUT_PX for name in ("own", "colour")}
     config.update({"bundle_root": str(ROOT), **sizes, **overrides})
-    return {id: config.get_parsed_content(id) for id in ("encoder", "classifiers")}
+    return config.get_parsed_content(id)
 
 
 def _write(curves: pd.DataFrame, folder: Path) -> None:

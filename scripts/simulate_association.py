@@ -7,13 +7,13 @@ In the null cohorts the clinical rows of the planted ones are shuffled among the
 """
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from association_tables import calibration, compare, discoveries, of_effect, planted, power
 from matplotlib.figure import Figure
 from scipy import stats
 from tqdm import tqdm
@@ -21,24 +21,13 @@ from tqdm import tqdm
 from bundle.atomic import atomic_path
 from bundle.findings.aggregation import Selection, measured, patient_features
 from bundle.findings.association_pairs import Cohort, Limits, associate, associate_glomeruli
-from bundle.findings.association_simulation import (
-    ALPHA,
-    GLOMERULI,
-    PATIENTS,
-    PLANTED,
-    VARIABLES,
-    simulate,
-    stated,
-)
+from bundle.findings.association_simulation import ALPHA, GLOMERULI, PATIENTS, PLANTED, VARIABLES, simulate, stated
 from bundle.findings.clinical import Kind, Variable
 
-FDR = 0.05
 STATISTICS = ("mean", "sd", "q90")
 TESTS = ("Spearman", "Spearman", "Mann-Whitney", "Kruskal-Wallis", "Cox")
 NESTED = {"mixed model": "mixed model", "unnested": "Spearman over glomeruli"}
 CONFOUNDED = {"Spearman": "Spearman", "partial Spearman": "age held constant"}
-LOCATIONS = ("mean", "q90")
-"""What a shift of all of a patient's glomeruli changes: with the planted variable such a pair is no null."""
 
 TEXT = """# Simulated cohorts: what the association finds
 
@@ -115,76 +104,6 @@ def _confounded(random: np.random.Generator) -> pd.DataFrame:
     return pd.concat(tables).assign(scenario="confounded")
 
 
-def planted(pairs: pd.DataFrame) -> pd.Series:
-    """Whether a pair is no null: a location of the feature that its variable depends on."""
-    names = {f"{feature}_{statistic}": variable for variable, feature in PLANTED.items() for statistic in LOCATIONS}
-    return (pairs["feature"].map(names) == pairs["variable"]) & (pairs["scenario"] == "planted")
-
-
-def share(found: pd.Series) -> str:
-    """Percentage of cohorts and its exact interval."""
-    interval = stats.binomtest(int(found.sum()), len(found)).proportion_ci()
-    return f"{100 * found.mean():.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-
-
-def mean_share(shares: pd.Series) -> str:
-    """Mean percentage over cohorts and its interval."""
-    half = 1.96 * shares.std() / math.sqrt(len(shares))
-    return f"{100 * shares.mean():.1f} [{100 * max(0, shares.mean() - half):.1f}, {100 * (shares.mean() + half):.1f}]"
-
-
-def power(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Per planted variable: stated and found power, and the intervals' coverage."""
-    rows = []
-    theory = stated()
-    for variable, feature in PLANTED.items():
-        found = pairs[pairs["planted"] & (pairs["variable"] == variable) & (pairs["feature"] == f"{feature}_mean")]
-        truth = theory.loc[variable, "truth"]
-        covered = (found["low"] <= truth) & (truth <= found["high"])
-        rows.append(
-            {
-                "variable": f"{variable} ({VARIABLES[list(PLANTED).index(variable)].kind})",
-                "feature": f"{feature}_mean",
-                "test": found["test"].iloc[0],
-                "true effect": "" if math.isnan(truth) else f"{found['measure'].iloc[0]} {truth:.2f}",
-                "stated": f"{100 * theory.loc[variable, 'power']:.1f}",
-                "found": share(found["p"] < ALPHA),
-                "in all pairs": share(found["q"] <= FDR),
-                "covered": "" if math.isnan(truth) else share(covered),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def discoveries(pairs: pd.DataFrame) -> pd.DataFrame:
-    """False-discovery rate of the null and of the planted cohorts."""
-    found = pairs.assign(found=pairs["q"] <= FDR)
-    null = found[found["scenario"] == "null"].groupby("run")["found"].any()
-    of_planted = found[found["scenario"] == "planted"]
-    false = of_planted[of_planted["found"]].groupby("run")["planted"].agg(lambda planted: 1 - planted.mean())
-    false = false.reindex(null.index, fill_value=0.0)
-    rows = [("null", share(null)), ("planted", mean_share(false))]
-    return pd.DataFrame(rows, columns=["cohorts", f"false-discovery rate, allowed {100 * FDR:.0f} %"])
-
-
-def calibration(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Per test the share of null pairs with p < `ALPHA`."""
-    null = pairs[(pairs["scenario"] == "null") & pairs["p"].notna()]
-    by_run = (null["p"] < ALPHA).groupby([null["test"], null["run"]]).mean()
-    rows = [(test, mean_share(shares)) for test, shares in by_run.groupby(level="test")]
-    return pd.DataFrame(rows, columns=["test", f"false positives, allowed {100 * ALPHA:.0f} %"])
-
-
-def compare(pairs: pd.DataFrame, names: dict[str, str], scenarios: tuple[str, ...]) -> pd.DataFrame:
-    """Share of cohorts with p < `ALPHA` by test and scenario."""
-    rows = []
-    for test, name in names.items():
-        of_test = pairs[pairs["test"] == test]
-        by_scenario = {scenario: of_test.loc[of_test["scenario"] == scenario, "p"] < ALPHA for scenario in scenarios}
-        rows.append({"test": name} | {scenario: share(found) for scenario, found in by_scenario.items()})
-    return pd.DataFrame(rows)
-
-
 def plot(pairs: pd.DataFrame, path: Path) -> None:
     """Null p values against uniform ones, and stated against found power."""
     figure = Figure(figsize=(9.6, 4.3), layout="constrained")
@@ -199,9 +118,8 @@ def plot(pairs: pd.DataFrame, path: Path) -> None:
     left.set(xlabel="expected $-\\log_{10}p$", ylabel="null pairs' $-\\log_{10}p$", title="Nothing planted")
     left.legend(fontsize=7, frameon=False)
     theory = stated()["power"]
-    for i, (variable, feature) in enumerate(PLANTED.items()):
-        found = pairs[pairs["planted"] & (pairs["variable"] == variable) & (pairs["feature"] == f"{feature}_mean")]
-        hits = found["p"] < ALPHA
+    for i, variable in enumerate(PLANTED):
+        hits = of_effect(pairs, variable)["p"] < ALPHA
         interval = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci()
         right.plot([i, i], [interval.low, interval.high], color="#4c78a8", linewidth=2)
         right.plot(i, hits.mean(), "o", color="#4c78a8", label="found, 95 % interval" if i == 0 else None)

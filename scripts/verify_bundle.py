@@ -6,8 +6,8 @@ Examples:
 
 The archive is unpacked into a temporary folder, or the folder copied there, and all runs from another working
 directory with connections refused. Beyond the zoo's steps: training's properties, ONNX, one inference, documents.
-The file stands alone: of this project it imports only what lies in the archive. It needs jsonschema and onnx besides
-the packages that the metadata names; ONNX is left out, and said to be, without onnx and onnxscript.
+With verify_files.py it stands alone: all else of this project that it imports lies in the archive. It needs jsonschema
+and onnx besides the packages that the metadata names; ONNX is left out, and said to be, without onnx and onnxscript.
 """
 
 import argparse
@@ -31,15 +31,15 @@ from pydoc import ErrorDuringImport
 from typing import Any, NoReturn
 
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, ckpt_export, onnx_export, run, verify_net_in_out
 from verify_files import (
     VerificationError,
     check_documents,
     check_files,
     check_large_files,
+    check_metadata,
     check_version,
     config_of,
-    metadata_of,
 )
 
 NAME = "pathology_glomeruli_segmentation"
@@ -49,12 +49,6 @@ FAILURES = (
     ValueError,
 )  # fmt: skip
 """What MONAI raises of a bundle that is wrong."""
-REQUIRED = (
-    "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
-    "description", "authors", "copyright", "network_data_format",
-)  # fmt: skip
-REQUIRED_OF_TENSORS = ("type", "format", "num_channels", "spatial_shape", "dtype", "value_range")
-"""What MONAI's schema of 2024-07-25 demands; all that is checked where the schema itself is not given."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -147,34 +141,6 @@ def verify(root: Path, schema: Path | None) -> None:
 
 def _refuse(self: socket.socket, address: Any) -> NoReturn:
     raise VerificationError(f"connects to {address}; the bundle must verify offline")
-
-
-def check_metadata(root: Path, schema: Path | None) -> str | None:
-    """By MONAI, with the schema where the zoo's CI puts it; without a schema, that the required keys are there."""
-    if schema is None:
-        return check_required_keys(root)
-    if not schema.is_file():
-        raise VerificationError(f"{schema}: no such file; give the one at the URL that the metadata's `schema` names")
-    if schema.name != metadata_of(root)["schema"].rpartition("/")[2]:
-        raise VerificationError(f"configs/metadata.json: its schema is not {schema.name}")
-    if importlib.util.find_spec("jsonschema") is None:
-        raise VerificationError("jsonschema is not installed, and MONAI needs it; pip install jsonschema")
-    (root / "eval").mkdir(exist_ok=True)
-    place = shutil.copy(schema, root / "eval" / "schema.json")
-    verify_metadata(meta_file=str(root / "configs" / "metadata.json"), filepath=place)
-    return None
-
-
-def check_required_keys(root: Path) -> str:
-    """`REQUIRED`, and `REQUIRED_OF_TENSORS` of every input and output."""
-    metadata = metadata_of(root)
-    missing = [key for key in REQUIRED if key not in metadata]
-    for kind in ("inputs", "outputs"):
-        for name, tensor in metadata.get("network_data_format", {}).get(kind, {}).items():
-            missing += [f"{kind}#{name}#{key}" for key in REQUIRED_OF_TENSORS if key not in tensor]
-    if missing:
-        raise VerificationError(f"configs/metadata.json: lacks {', '.join(missing)}")
-    return "its required keys only; give --schema for the rest"
 
 
 def check_inference(root: Path) -> None:

@@ -1,10 +1,16 @@
-"""The zoo's demands on a bundle's files, for scripts/verify_bundle.py: nothing of the bundle is run or imported."""
+"""The zoo's demands on a bundle's files, for scripts/verify_bundle.py: nothing of the bundle is run or imported.
 
+A check raises `VerificationError`; what it returns is a note for the reader.
+"""
+
+import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import yaml
+from monai.bundle import verify_metadata
 
 MAX_BYTES = 25_000_000
 """Of one file, which else must be named in large_files.yml (the zoo's CONTRIBUTING.md)."""
@@ -12,6 +18,12 @@ SECTIONS = (
     "Authors", "Tags", "Model Description", "Data", "Performance", "System Configuration", "Limitations", "References",
 )  # fmt: skip
 """Headings of docs/README.md, the zoo's docs/readme_template.md."""
+REQUIRED = (
+    "schema", "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task",
+    "description", "authors", "copyright", "network_data_format",
+)  # fmt: skip
+REQUIRED_OF_TENSORS = ("type", "format", "num_channels", "spatial_shape", "dtype", "value_range")
+"""What MONAI's schema of 2024-07-25 demands; all that is checked where the schema itself is not given."""
 
 
 class VerificationError(Exception):
@@ -58,6 +70,34 @@ def check_version(root: Path) -> str:
     if metadata["version"] not in metadata["changelog"]:
         raise VerificationError(f"configs/metadata.json: {metadata['version']} is not in the changelog")
     return str(metadata["version"])
+
+
+def check_metadata(root: Path, schema: Path | None) -> str | None:
+    """By MONAI, with the schema where the zoo's CI puts it; without a schema, that the required keys are there."""
+    if schema is None:
+        return check_required_keys(root)
+    if not schema.is_file():
+        raise VerificationError(f"{schema}: no such file; give the one at the URL that the metadata's `schema` names")
+    if schema.name != metadata_of(root)["schema"].rpartition("/")[2]:
+        raise VerificationError(f"configs/metadata.json: its schema is not {schema.name}")
+    if importlib.util.find_spec("jsonschema") is None:
+        raise VerificationError("jsonschema is not installed, and MONAI needs it; pip install jsonschema")
+    (root / "eval").mkdir(exist_ok=True)
+    place = shutil.copy(schema, root / "eval" / "schema.json")
+    verify_metadata(meta_file=str(root / "configs" / "metadata.json"), filepath=place)
+    return None
+
+
+def check_required_keys(root: Path) -> str:
+    """`REQUIRED`, and `REQUIRED_OF_TENSORS` of every input and output."""
+    metadata = metadata_of(root)
+    missing = [key for key in REQUIRED if key not in metadata]
+    for kind in ("inputs", "outputs"):
+        for name, tensor in metadata.get("network_data_format", {}).get(kind, {}).items():
+            missing += [f"{kind}#{name}#{key}" for key in REQUIRED_OF_TENSORS if key not in tensor]
+    if missing:
+        raise VerificationError(f"configs/metadata.json: lacks {', '.join(missing)}")
+    return "its required keys only; give --schema for the rest"
 
 
 def check_documents(root: Path) -> None:

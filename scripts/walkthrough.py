@@ -152,7 +152,11 @@ def _save_pictures(names: Sequence[str], output_dir: Path, code: str) -> None:
 
 
 def save_picture(figure: Figure, path: Path) -> None:
-    """Write a PNG of 256 colours: tissue in all its colours takes four times the bytes."""
+    """Write a PNG of 256 colours: tissue in all its colours takes four times the bytes.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=100, format="png")
     picture = Image.open(drawn).convert("RGB")

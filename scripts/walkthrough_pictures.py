@@ -22,6 +22,7 @@ from bundle.classes import CLASS_NAMES, GLOMERULUS_CLASSES, class_of_index
 from bundle.data.annotations import Annotation
 from bundle.geometry import Rect
 from bundle.grid import Tile, TileGrid
+from bundle.outputs.glomeruli import PROBABILITY
 from bundle.slide import Slide
 from bundle.tissue import TissueMask
 
@@ -126,7 +127,7 @@ def show_glomeruli(slide: Slide, found: Annotation, count: int = 12) -> None:
         centre = glomerulus.polygon.envelope.centroid
         _tissue(axes, slide, _around(slide, (centre.x, centre.y), 350))
         _glomeruli(axes, slide, Annotation((glomerulus,)), face=0.0)
-        probability = glomerulus.properties["measurements"]["Probability"]
+        probability = glomerulus.properties["measurements"][PROBABILITY]
         axes.set_title(f"{number}: {_words(glomerulus.name)}, {probability:.2f}", fontsize=7.5)
 
 

@@ -5,8 +5,10 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
@@ -37,7 +39,7 @@ def attempt(job: Job) -> Outcome:
 
 
 def fail(job: Job, outcome: Outcome) -> Outcome:
-    """Set apart a slide whose worker died, unless another runner has taken it since."""
+    """Set apart a slide whose worker died, unless another runner has taken it since; never raises, as `attempt`."""
     with Caught() as caught, hold(job.places.lock) as is_ours:
         if not is_ours:
             return Outcome(Status.BUSY)
@@ -88,13 +90,27 @@ def _check_is_one_slide(image: Path) -> None:
 
 
 def _run_workflow(job: Job) -> None:
-    # The config's check of the command line and its fingerprint in summary.json are of what the user asked for.
-    sys.argv[1:] = job.arguments
-    if config_fingerprint() != job.config_hash:
+    if config_fingerprint(job.arguments) != job.config_hash:
         raise ConfigError(f"{job.config_files[0]}: the config has changed since the cohort was started; start it again")
     slide = {"slide": job.image, "output_dir": str(job.places.work), "mpp": job.mpp, "progress": False}
     region = {} if job.region is None else {"dataset#data#region": job.region}
-    workflow = ConfigWorkflow(job.config_files, workflow_type="inference", **{**job.overrides, **slide, **region})
+    run_inference(job.config_files, job.arguments, {**job.overrides, **slide, **region})
+
+
+def run_inference(files: Sequence[str], arguments: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Run an inference workflow in this process, which then has `arguments` for its command line.
+
+    Args:
+        files: config files; later ones override earlier ones.
+        arguments: files and overrides that the user asked for, see `Segmentation.arguments`.
+        settings: overrides by id, those of the slide among them.
+
+    Raises:
+        BundleError: slide, config or weights cannot be used, or an output cannot be written.
+    """
+    # The config's check of the command line and its fingerprint in summary.json are of what the user asked for.
+    sys.argv[1:] = arguments
+    workflow = ConfigWorkflow(list(files), workflow_type="inference", **settings)
     workflow.initialize()
     workflow.run()
     workflow.finalize()

@@ -42,7 +42,11 @@ def hold(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether nobody holds the lock at this moment."""
+    """Whether nobody holds the lock at this moment.
+
+    Raises:
+        OutputError: see `hold`.
+    """
     with hold(path) as is_ours:
         return is_ours
 

@@ -119,7 +119,11 @@ def publish_done(job: Job, signature: Sequence[int], input_sha256: str, seconds:
 
 
 def refresh_done(job: Job, signature: Sequence[int]) -> None:
-    """Write down that the slide's file, touched or copied, is the one that was done."""
+    """Write down that the slide's file, touched or copied, is the one that was done.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     record = read_record(job.places.state) or {}
     _write_done(job, signature, record["input"], record["outputs"], record["seconds"])
     job.places.failure.unlink(missing_ok=True)

@@ -20,6 +20,11 @@ def glomerulus_crops(items: Sequence[Mapping[str, Any]], margin_um: float = 150.
     Returns:
         Items with "region" (level-0 pixels); "crop": number on its slide and class of the glomerulus; "glomerulus":
         its number among the objects of the crop, as `Annotation.rasterize_instances` counts them.
+
+    Raises:
+        UnknownResolutionError: a slide's µm per pixel is not known.
+        SlideReadError, ConfigError: see `open_slide`.
+        AnnotationError, DatalistError: see `load_annotation`.
     """
     crops = []
     for item in items:

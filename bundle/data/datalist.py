@@ -116,7 +116,7 @@ def write_datalist(items_by_split: Mapping[str, Sequence[DatalistItem]], path: P
     """Write a datalist, JSON or CSV by the suffix of `path`; paths become relative to its folder.
 
     Raises:
-        DatalistError: an unknown split, or a patient in two splits.
+        DatalistError: an unknown split, a patient in two splits, or a suffix other than .json and .csv.
         OutputError: `path` cannot be written.
     """
     path = Path(path)
@@ -160,7 +160,8 @@ def load_annotation(item: Mapping[str, Any], slide_size: Size | None, slide_mpp:
         slide_mpp: micrometres per level-0 pixel; the item's own `mpp` wins.
 
     Raises:
-        AnnotationError: see `read_annotation`; or a mask's size does not fit the slide's.
+        AnnotationError, ConfigError: see `read_annotation`; or a mask's size does not fit the slide's.
+        SlideReadError: the item has a region, and its slide cannot be opened.
         DatalistError: the item has no label.
     """
     if not item.get("label"):

@@ -32,7 +32,12 @@ def read_sections(path: Path) -> Sections:
 
 
 def write_sections(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """Write rows by split; paths in them become relative to the folder of `path`."""
+    """Write rows by split; paths in them become relative to the folder of `path`.
+
+    Raises:
+        DatalistError: a suffix other than .json and .csv.
+        OutputError: `path` cannot be written.
+    """
     folder = path.parent.resolve()
     relative = {split: [_relative(row, folder) for row in rows] for split, rows in sections.items()}
     if path.suffix.lower() not in (".json", ".csv"):
@@ -104,10 +109,11 @@ def _write_csv(sections: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) 
 
 
 def _relative(row: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    return {key: _relative_path(value, folder) if key in PATH_KEYS else value for key, value in row.items()}
+    return {key: relative_path(value, folder) if key in PATH_KEYS else value for key, value in row.items()}
 
 
-def _relative_path(path: str, folder: Path) -> str:
+def relative_path(path: Path | str, folder: Path) -> str:
+    """`path` as a file in `folder` names it, with `/`; `folder` is absolute."""
     try:
         return Path(os.path.relpath(Path(path).resolve(), folder)).as_posix()
     except ValueError:  # another drive on Windows has no relative path

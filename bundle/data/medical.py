@@ -28,7 +28,7 @@ RGB_CHANNELS: Final = 3
 
 @dataclass(frozen=True)
 class MedicalImage:
-    """A plane image: `array` (height, width) or (height, width, channels), `mpp` micrometres per pixel."""
+    """A plane image: `array` (height, width) or (height, width, channels) as stored, `mpp` micrometres per pixel."""
 
     array: NDArray
     mpp: float

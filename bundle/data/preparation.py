@@ -56,7 +56,7 @@ def items_of_folder(
         overrides: further fields of every item: `mpp`, `label_mpp`, `mask_values`, ...
 
     Raises:
-        DatalistError: no slide, a pattern that does not match, or two annotations for one slide.
+        DatalistError: no folder or slide, a pattern that does not match, or two annotations for one slide.
     """
     naming = naming or Naming()
     slides = [p for p in _files(folder) if p.suffix.lower() in SLIDE_SUFFIXES and not _label_ending(p)]
@@ -88,7 +88,7 @@ def items_of_table(
         overrides: fields of every item that the table does not give.
 
     Raises:
-        DatalistError: a row is malformed.
+        DatalistError: the table cannot be read, or a row is malformed.
     """
     own = {column: key for key, column in columns.items()}
     found: dict[str | None, list[DatalistItem]] = {}
@@ -109,6 +109,7 @@ def with_classes(item: DatalistItem) -> tuple[DatalistItem, Counter[str]]:
 
     Raises:
         SlideReadError, AnnotationError: one of them cannot be read.
+        ConfigError: the item's region, `class_map` or `mask_values` makes no sense.
     """
     with open_slide(item.image, mpp=item.mpp, region=item.region) as slide:
         if item.label is None:

@@ -1,6 +1,7 @@
 """Datalists of public data sets whose layout is known, with the splits that their tables state.
 
-A preset is a function from the data set's folder (and the µm that a crop stands for) to items by split.
+A preset is a function from the data set's folder (and the µm that a crop stands for) to items by split; those with a
+table raise `DatalistError` where it is not there.
 """
 
 import csv
@@ -117,7 +118,7 @@ PRESETS: Final[dict[str, Callable[[Path, float], ItemsBySplit]]] = {
 
 
 def preset_items(name: str, root: Path, crop_um: float = DEFAULT_CROP_UM) -> ItemsBySplit:
-    """Items by split of the data set `name` in the folder `root`; `DatalistError` when it is not there."""
+    """Items by split of the data set `name`, a key of `PRESETS`, in `root`; `DatalistError` when it is not there."""
     found = PRESETS[name](root, crop_um)
     if not any(found.values()):
         raise DatalistError(f"{root}: holds none of the images of the preset {name!r}; check --root")

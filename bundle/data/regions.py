@@ -63,6 +63,8 @@ def export_nnunet(
 
     Raises:
         DatalistError: two items of one name, an image that is too large, or an unknown resolution to be stored.
+        UnknownResolutionError: `mpp` is given and a slide's own is not known.
+        SlideReadError, AnnotationError, ConfigError: see `open_slide` and `load_annotation`.
         OutputError: the folder cannot be written, or an unknown ending.
     """
     if file_ending != ".png" and file_ending not in MEDICAL_SUFFIXES:
@@ -100,7 +102,10 @@ def import_nnunet(folder: Path, converted: Path, mpp: float | None = None) -> di
         mpp: micrometres per pixel where neither `dataset.json` nor the images say it.
 
     Raises:
-        DatalistError: no `dataset.json`, labels that are no glomerulus classes, or no case.
+        DatalistError: no `dataset.json`, region-based labels, no case, or values outside of 0 to 255. Labels that are
+            no glomerulus classes are found when the masks are read.
+        AnnotationError: a NIfTI, MHA or NRRD image cannot be read.
+        OutputError: `converted` cannot be written.
     """
     dataset = _read_json(folder / "dataset.json")
     ending = dataset.get("file_ending", ".nii.gz")

@@ -33,6 +33,7 @@ def find_slides(
     Raises:
         ConfigError: `region` is no rectangle.
         SlideReadError: nothing is at `path`, or the folder holds no slide.
+        OutputError: the phantom slide cannot be written.
     """
     overrides = _overrides(mpp, region)
     if path is None:

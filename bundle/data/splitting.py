@@ -18,8 +18,8 @@ def split_by_patient(
     """Put whole patients into splits so that each stain, and each class of it, comes near to `fractions`.
 
     Patients are taken largest first, equal ones in an order drawn by `seed`, and each goes where it lowers the sum of
-    squared distances to the wanted counts most
-    (greedy, after the idea of iterative stratification: Sechidis et al. 2011).
+    squared distances to the wanted counts most (greedy, after the idea of iterative stratification: Sechidis et al.
+    2011).
 
     Args:
         items: slides; `classes` may be unknown.

@@ -47,7 +47,8 @@ class TileDataset(Dataset):
         data: datalist items, see `bundle.data.datalist.read_datalist`.
         tiles: size and resolution of the tiles; the overlap is not used.
         length: tiles an epoch.
-        transform: MONAI dictionary transform of {"image": uint8 (3, H, W), "label": uint8 (1, H, W)}.
+        transform: MONAI dictionary transform of {"image": RGB uint8 (3, H, W), "label": uint8 (1, H, W), 0 to 3 or 255
+            (ignore), "stain": its name}.
         background_fraction: share of tiles drawn anywhere in tissue.
         class_balance: 0 draws classes as frequent as they are, 1 draws each evenly.
         stain_balance: the same for stains.
@@ -56,7 +57,9 @@ class TileDataset(Dataset):
         seed: seed of all draws.
 
     Raises:
-        DatalistError: no item has an annotation.
+        DatalistError: no item has an annotation, or none has anything to draw a tile at.
+        SlideReadError, ConfigError: see `open_slide`.
+        AnnotationError: see `bundle.data.datalist.load_annotation`.
     """
 
     def __init__(
@@ -102,7 +105,12 @@ class TileDataset(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Tile `index` of the current epoch: "image", "label" and "stain"."""
+        """Tile `index` of the current epoch: what `transform` makes of "image", "label" and "stain".
+
+        Raises:
+            SlideReadError: the pixel data is damaged.
+            ConfigError: the tiles are in micrometres, and the slide's µm per pixel is not known.
+        """
         random = np.random.default_rng((self.seed, self.epoch, index))
         target = self._draw(random)
         item = self.data[target.item]
@@ -194,7 +202,7 @@ def _targets(data: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str,
     return {stain: {c: dict(p) for c, p in by_class.items() if p} for stain, by_class in targets.items() if by_class}
 
 
-class _Key:
+class _ItemKey:
     """A datalist item as a dictionary key, so that each worker opens a slide and reads its annotation once."""
 
     def __init__(self, item: Mapping[str, Any]) -> None:
@@ -205,32 +213,32 @@ class _Key:
         return hash(self.text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.text == other.text
+        return isinstance(other, _ItemKey) and self.text == other.text
 
 
 def _open(item: Mapping[str, Any]) -> Slide:
-    return _open_cached(_Key(item))
+    return _open_cached(_ItemKey(item))
 
 
 def _annotation(item: Mapping[str, Any]) -> Annotation:
-    return _annotation_cached(_Key(item))
+    return _annotation_cached(_ItemKey(item))
 
 
 def _tissue(item: Mapping[str, Any], finder: TissueFinder) -> TissueMask:
-    return _tissue_cached(_Key(item), finder)
+    return _tissue_cached(_ItemKey(item), finder)
 
 
 @lru_cache(maxsize=64)
-def _open_cached(key: _Key) -> Slide:
+def _open_cached(key: _ItemKey) -> Slide:
     return open_slide(key.item["image"], mpp=key.item.get("mpp"), region=key.item.get("region"))
 
 
 @lru_cache(maxsize=4096)
-def _annotation_cached(key: _Key) -> Annotation:
+def _annotation_cached(key: _ItemKey) -> Annotation:
     slide = _open(key.item)
     return load_annotation(key.item, slide.size, slide.mpp)
 
 
 @lru_cache(maxsize=256)
-def _tissue_cached(key: _Key, finder: TissueFinder) -> TissueMask:
+def _tissue_cached(key: _ItemKey, finder: TissueFinder) -> TissueMask:
     return finder(_open(key.item))

@@ -94,6 +94,7 @@ class Calibration:
             WeightsError: the weights cannot be loaded.
             DatalistError: no annotated pixel, or no glomerulus was found.
             ConfigError: the network does not name the classes.
+            OutputError: the files cannot be written.
         """
         load_weights(self.network_def, self.checkpoint)
         self.tempered.eval()

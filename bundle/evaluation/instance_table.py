@@ -7,13 +7,11 @@ import pandas as pd
 
 from bundle.classes import CLASS_NAMES
 from bundle.evaluation.image_table import ImageTable
-from bundle.evaluation.instances import MEASURES, instance_scores
+from bundle.evaluation.instances import MEASURES, PERCENTAGES, instance_scores
 from bundle.evaluation.statistics import bootstrap_ratio, patients_of
 from bundle.evaluation.tables import FOREGROUND, groups, summary_row
 
 COUNTS = ("true_positives", "false_positives", "false_negatives", "iou_sum")
-PERCENTAGES = ("predicted_global_percent", "true_global_percent", "global_percent_error")
-
 NAMES = (FOREGROUND, *CLASS_NAMES)
 
 

@@ -30,6 +30,10 @@ MEASURES = (
     "panoptic_quality",
     "count_error",
 )
+"""Of one class: properties of `Detection`."""
+
+PERCENTAGES = ("predicted_global_percent", "true_global_percent", "global_percent_error")
+"""Of a slide: properties of `InstanceScores`."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +135,7 @@ class InstanceScores:
     def row(self) -> dict[str, float]:
         """All measures for one row of a table: MEASURE_NAME, the percentages, `ignored`."""
         row = {f"{m}_{name}": float(getattr(d, m)) for name, d in self.detection.items() for m in MEASURES}
-        percentages = ("predicted_global_percent", "true_global_percent", "global_percent_error")
-        return row | {name: getattr(self, name) for name in percentages} | {"ignored": self.ignored}
+        return row | {name: getattr(self, name) for name in PERCENTAGES} | {"ignored": self.ignored}
 
 
 def instance_scores(prediction: Annotation, truth: Annotation) -> InstanceScores:

@@ -93,21 +93,30 @@ def one_line(summary: pd.DataFrame) -> str:
 
 
 def write_tables(frame: pd.DataFrame, summaries: Mapping[str, pd.DataFrame], folder: Path | str, title: str) -> None:
-    """Write per_image.csv, per_DESCRIPTOR.csv for each of `summaries`, and summary.md into `folder`."""
+    """Write per_image.csv, per_DESCRIPTOR.csv for each of `summaries`, and summary.md into `folder`.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
     folder = Path(folder)
     sections = [
         f"# {title}",
         "Mean ± standard deviation [95 % interval, bootstrap over patients] (number of images that have the class). "
         "`pooled_` measures add the counts of all images up first.",
     ]
-    _write(folder / "per_image.csv", frame.to_csv(index=False))
+    write_text(folder / "per_image.csv", frame.to_csv(index=False))
     for by, summary in summaries.items():
-        _write(folder / f"per_{by}.csv", summary.to_csv(index=False))
+        write_text(folder / f"per_{by}.csv", summary.to_csv(index=False))
         for measure, part in summary.groupby("measure", sort=False):
             sections += [f"## {measure} per {by}", markdown(part, by)]
-    _write(folder / "summary.md", "\n\n".join(sections) + "\n")
+    write_text(folder / "summary.md", "\n\n".join(sections) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -34,6 +34,9 @@ class Selection:
         features: numeric columns; `None` takes all that are numeric and not in `exclude`.
         exclude: columns that are no feature: ids and places.
         min_glomeruli: patients with fewer are left out.
+
+    Raises:
+        ConfigError: `of_class` is no class.
     """
 
     stain: str | None = None
@@ -64,7 +67,7 @@ def read_entities(path: Path | str) -> pd.DataFrame:
         else:
             frame = pd.read_csv(path, dtype={"patient": str, "slide": str, "entity_id": str}, encoding="utf-8-sig")
     except ImportError as error:
-        raise ConfigError(f"{path}: Parquet needs pyarrow; pip install 'glomeruli-bundle[findings]'") from error
+        raise ConfigError(f"{path}: Parquet needs pyarrow; install it with `pip install -e '.[findings]'`") from error
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise FindingsError(f"{path}: no table of glomeruli (Parquet or CSV) that can be read ({reason})") from error
@@ -104,7 +107,7 @@ def measured(entities: pd.DataFrame, selection: Selection, where: str) -> pd.Dat
     Infinite values become NaN, as a mean would be lost to one of them.
 
     Raises:
-        FindingsError: a feature is no numeric column, or there is none.
+        FindingsError: one of `selection.features` is no numeric column of the table.
     """
     names = _feature_columns(entities, selection, where)
     rows = entities if selection.of_class is None else entities[entities["class"] == selection.of_class]

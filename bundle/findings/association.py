@@ -77,7 +77,8 @@ class Association:
 
         Raises:
             FindingsError: a table is malformed, or the two have no patient in common.
-            ConfigError: see `Selection` and `patient_features`.
+            ConfigError: a covariate that is not declared or a survival time, an unknown statistic, or a package that is
+                not installed.
             OutputError: an output cannot be written.
         """
         glomeruli = select(read_entities(self.entities), self.selection, str(self.entities))

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from scipy import stats
 
-from bundle.errors import ConfigError
 from bundle.findings.association_intervals import coefficient_interval, explained_interval
+from bundle.findings.extras import extra
 from bundle.findings.tests_of_pairs import MIN_DF, Floats, NotTestableError, PairTest
 
 MAX_LOG_HAZARD: Final = 5.0
@@ -44,15 +44,12 @@ def cox(feature: Floats, time: Floats, event: Floats, covariates: Floats) -> Pai
         NotTestableError: the likelihood has no maximum.
         ConfigError: statsmodels is not installed.
     """
-    try:
-        from statsmodels.duration.hazard_regression import PHReg  # here: an extra, and slow to import
-    except ImportError as error:
-        raise _missing() from error
+    regression = extra("statsmodels.duration.hazard_regression", "Cox regressions")
     design = standardised(np.column_stack([feature, covariates]))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # a fit that fails is known by its numbers, below
         try:
-            fit = PHReg(time, design, status=event, ties="efron").fit()
+            fit = regression.PHReg(time, design, status=event, ties="efron").fit()
         except np.linalg.LinAlgError as error:
             raise NotTestableError("Cox regression does not converge") from error
         slope, deviation = float(fit.params[0]), float(fit.bse[0])
@@ -118,10 +115,7 @@ def mixed_groups(values: Floats, patient: Floats, groups: Floats, covariates: Fl
 
 def _fit_mixed(values: Floats, patient: Floats, columns: Floats, covariates: Floats) -> tuple[Any, int]:
     """Results of a mixed model whose first coefficients after the intercept are of `columns`, and its df."""
-    try:
-        from statsmodels.regression.mixed_linear_model import MixedLM  # here: an extra, and slow to import
-    except ImportError as error:
-        raise _missing() from error
+    mixed = extra("statsmodels.regression.mixed_linear_model", "mixed models")
     held = standardised(covariates) if covariates.shape[1] else covariates
     design = np.column_stack([np.ones(len(columns)), columns, held])
     df = len(design) - design.shape[1]
@@ -133,7 +127,8 @@ def _fit_mixed(values: Floats, patient: Floats, columns: Floats, covariates: Flo
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # says that patients do not differ, which is no fault; the rest is seen below
         try:
-            fit = MixedLM(standardised(normal_scores(values)), design[rows], groups=rows).fit(reml=True, method=METHODS)
+            model = mixed.MixedLM(standardised(normal_scores(values)), design[rows], groups=rows)
+            fit = model.fit(reml=True, method=METHODS)
         except (np.linalg.LinAlgError, ValueError) as error:
             raise NotTestableError("the mixed model does not converge") from error
         errors = np.asarray(fit.bse_fe)
@@ -144,9 +139,3 @@ def _fit_mixed(values: Floats, patient: Floats, columns: Floats, covariates: Flo
 
 def _mixed_name(covariates: Floats) -> str:
     return "mixed model, adjusted" if covariates.shape[1] else "mixed model"
-
-
-def _missing() -> ConfigError:
-    return ConfigError(
-        "Cox regression and mixed models need statsmodels; install it with `pip install -e '.[findings]'`"
-    )

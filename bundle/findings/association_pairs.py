@@ -97,7 +97,10 @@ def associate(features: pd.DataFrame, cohort: Cohort, limits: Limits, *, progres
     Returns:
         One row a pair, `COLUMNS`; what was not tested has a `reason`, and NaN for the rest. `patients` were tested,
         `missing` lack feature, variable or covariate; `sizes` are patients by group, or the number of events. `q` is
-        Benjamini and Hochberg's, over all pairs tested.
+        Benjamini and Hochberg's (J. R. Stat. Soc. B 1995, 57:289), over all pairs tested.
+
+    Raises:
+        ConfigError: a survival variable without statsmodels.
     """
 
     def test(rows: _Rows, name: str) -> PairTest:
@@ -122,6 +125,9 @@ def associate_glomeruli(
 
     Returns:
         See `associate`; survival variables are set apart, as a patient's time is no measurement of a glomerulus.
+
+    Raises:
+        ConfigError: statsmodels is not installed.
     """
     names = [str(name) for name in glomeruli if name != "patient"]
     by_patient = glomeruli.groupby("patient")

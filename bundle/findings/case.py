@@ -45,7 +45,7 @@ class CasePage:
         max_reference: see `typicality`.
 
     Raises:
-        ConfigError: no table or no slide was named.
+        ConfigError: no table or no slide was named, or `shown` is below 1.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class CasePage:
 
         Raises:
             FindingsError: the table is malformed, has no such slide, or too little to compare with.
-            ConfigError: the crop store cannot be opened.
+            ConfigError: the crop store cannot be opened, or an optional package is not installed.
             OutputError: the page cannot be written.
         """
         table = read_entities(self.entities)

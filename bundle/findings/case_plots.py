@@ -13,10 +13,10 @@ from matplotlib.collections import Collection
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import stats
 
 from bundle.classes import GLOMERULUS_CLASSES
 from bundle.findings.case_typicality import ordered
+from bundle.report.figures import percentage
 
 AREA: Final = "area_um2"
 COHORT: Final = "#b8c0c8"
@@ -63,12 +63,11 @@ def classes(cohort: pd.DataFrame, slide: pd.DataFrame) -> str:
     for row, glomerulus_class in enumerate(reversed(GLOMERULUS_CLASSES)):
         name = glomerulus_class.name
         counts = [int((t["class"] == name).sum()) for t in (slide, cohort)]
-        totals = [len(slide), len(cohort)]
-        shares = [100 * count / total for count, total in zip(counts, totals, strict=True)]
-        interval = stats.binomtest(counts[0], totals[0]).proportion_ci()
-        axes.barh(row - 0.2, shares[1], 0.36, color=COHORT)
-        axes.barh(row + 0.2, shares[0], 0.36, color=colour(name))
-        axes.plot([100 * interval.low, 100 * interval.high], [row + 0.2] * 2, color="black", linewidth=1)
+        of_slide = percentage(counts[0], len(slide))
+        assert of_slide is not None, "a slide without glomeruli has no page"
+        axes.barh(row - 0.2, 100 * counts[1] / len(cohort), 0.36, color=COHORT)
+        axes.barh(row + 0.2, of_slide.value, 0.36, color=colour(name))
+        axes.plot([of_slide.low, of_slide.high], [row + 0.2] * 2, color="black", linewidth=1)
     names = [c.name.replace("_", "\n") for c in reversed(GLOMERULUS_CLASSES)]
     axes.set_yticks(range(len(names)), names)
     axes.set_xlim(0, 100)
@@ -78,8 +77,12 @@ def classes(cohort: pd.DataFrame, slide: pd.DataFrame) -> str:
 
 
 def profile(z: pd.DataFrame) -> str:
-    """Median and quartiles of the slide's robust z, the features farthest from the cohort first."""
-    names = ordered([str(name) for name in z], z)[:PROFILE][::-1]
+    """Median and quartiles of the slide's robust z, the features farthest from the cohort first.
+
+    Args:
+        z: a row a glomerulus, a column a feature, see `Typicality.z`.
+    """
+    names = ordered(z)[:PROFILE][::-1]
     figure = Figure(figsize=(6.4, 0.8 + 0.26 * len(names)), layout="constrained")
     axes = figure.subplots()
     axes.axvspan(-1, 1, color="#f0f2f4")
@@ -97,7 +100,7 @@ def profile(z: pd.DataFrame) -> str:
 
 
 def crop(image: NDArray[np.uint8], mask: NDArray[np.uint8], label: str) -> str:
-    """A crop, RGB (S, S, 3), with the outline of its mask (S, S), `CROP_PX` wide."""
+    """A crop, RGB (S, S, 3), with the outline of its mask (S, S) in the colour of `label`, `CROP_PX` wide."""
     scale = CROP_PX / image.shape[1]
     height = round(scale * image.shape[0])
     enlarged = np.ascontiguousarray(cv2.resize(image, (CROP_PX, height), interpolation=cv2.INTER_AREA))

@@ -6,7 +6,7 @@ which the cohort's own odd glomeruli do not widen.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from bundle.errors import ConfigError, FindingsError
+from bundle.errors import FindingsError
+from bundle.findings.extras import extra
 
 MAD_TO_SD: Final = 1.4826
 """For normal values."""
@@ -71,6 +72,7 @@ def typicality(
 
     Raises:
         FindingsError: the cohort has too few glomeruli, or no feature varies.
+        ConfigError: scikit-learn is not installed.
     """
     if len(reference) > max_reference:
         reference = reference.sample(max_reference, random_state=seed)
@@ -117,20 +119,17 @@ def _choose(reference: pd.DataFrame, redundant: float) -> tuple[list[str], dict[
 
 def _covariance(values: NDArray[np.float64], robust: bool, seed: int) -> tuple[Any, bool]:
     """The fitted covariance, and whether it is the robust one."""
-    try:
-        from sklearn.covariance import LedoitWolf, MinCovDet  # here: an extra, and slow to import
-    except ImportError as error:
-        raise ConfigError("typicality needs scikit-learn; install it with `pip install -e '.[findings]'`") from error
+    covariance = extra("sklearn.covariance", "findings pages")
     if robust:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            fitted = MinCovDet(random_state=seed).fit(values)
+            fitted = covariance.MinCovDet(random_state=seed).fit(values)
         if not caught:  # it warns where half of the cohort lies in a plane
             return fitted, True
-    return LedoitWolf().fit(values), False
+    return covariance.LedoitWolf().fit(values), False
 
 
-def ordered(names: Sequence[str], z: pd.DataFrame) -> list[str]:
-    """Features by the slide's median |z|, the largest first."""
-    medians = z[list(names)].median().abs()
+def ordered(z: pd.DataFrame) -> list[str]:
+    """Features by the size of the slide's median z, the largest first."""
+    medians = z.median().abs()
     return [str(name) for name in medians.sort_values(ascending=False, kind="stable").index]

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bundle.atomic import atomic_path
-from bundle.errors import ConfigError, FindingsError
+from bundle.errors import FindingsError
 from bundle.findings.embedding_crops import DESCRIPTORS, KEY, ROW, Crops
 from bundle.findings.encoders import Encoder
+from bundle.findings.extras import extra
 
 if TYPE_CHECKING:
     import pyarrow
@@ -44,6 +45,11 @@ class Embeddings:
     values: NDArray[np.float32]
     encoder: Mapping[str, Any]
 
+    @property
+    def patients(self) -> NDArray[np.str_]:
+        """Patient of each row, (rows,)."""
+        return self.table["patient"].astype(str).to_numpy(str)
+
 
 def embed_crops(
     crops: Crops, encoder: Encoder, path: Path | str, batch_size: int = 32, progress: bool = True
@@ -58,6 +64,7 @@ def embed_crops(
         progress: whether a bar is shown.
 
     Raises:
+        FindingsError: the file at `path` is damaged or holds no embeddings.
         ConfigError: pyarrow is not installed.
         OutputError: `path` cannot be written.
         BundleError: a crop cannot be read.
@@ -137,9 +144,4 @@ def _arrow(pa: Any, rows: pd.DataFrame, vectors: NDArray[np.float32], encoder: M
 
 
 def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ConfigError("embeddings need pyarrow; install it with `pip install -e '.[findings]'`") from error
-    return pyarrow, pyarrow.parquet
+    return extra("pyarrow", "embeddings"), extra("pyarrow.parquet", "embeddings")

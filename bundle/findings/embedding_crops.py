@@ -23,7 +23,7 @@ ROW: Final = "row"
 DESCRIPTORS: Final = (KEY, "slide", "patient", "stain", "class")
 """What every table of glomeruli says of a row, and what goes with its embedding."""
 
-Crop = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+CropPixels = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 """RGB (S, S, 3) and mask (S, S), not 0 where the glomerulus is."""
 
 
@@ -37,7 +37,7 @@ class Crops(Protocol):
     def __len__(self) -> int:
         """Number of crops."""
 
-    def read(self, row: int) -> Crop:
+    def read(self, row: int) -> CropPixels:
         """Pixels and mask of the crop whose `ROW` this is."""
 
 
@@ -47,12 +47,14 @@ def open_crops(path: Path | str | None, size_px: int = 128, mpp: float = 2.0, sp
     Args:
         path: folder or file.
         size_px: side of a crop of a datalist, pixels; a store has its own.
-        mpp: um per pixel of a crop of a datalist; a store has its own.
+        mpp: µm per pixel of a crop of a datalist; a store has its own.
         split: of a datalist; `None` for all of it. A store has none.
 
     Raises:
         FindingsError: there is no such file, or it holds no annotated glomerulus.
-        BundleError: the store or a slide cannot be read.
+        DatalistError: the datalist is malformed or has no such split.
+        ConfigError: the store is not finished, or pyarrow is not installed.
+        BundleError: a slide or its annotation cannot be read.
     """
     if path is None or not Path(path).exists():
         raise FindingsError(f"{path}: no such crop store or datalist; give one with --crops")
@@ -76,7 +78,7 @@ class DatalistCrops:
     Args:
         items: as `read_datalist` gives them, with annotations; keys beyond those of a datalist become columns.
         size_px: side of a crop, pixels.
-        mpp: um per pixel of a crop.
+        mpp: µm per pixel of a crop.
 
     Raises:
         FindingsError: two items are the same slide, so that ids would not be unique.
@@ -101,8 +103,12 @@ class DatalistCrops:
         """Number of crops."""
         return len(self.table)
 
-    def read(self, row: int) -> Crop:
-        """RGB (S, S, 3), white off the slide or region, and mask (S, S) of 0 and 1, both uint8."""
+    def read(self, row: int) -> CropPixels:
+        """RGB (S, S, 3), white off the slide or region, and mask (S, S) of 0 and 1, both uint8.
+
+        Raises:
+            BundleError: the slide cannot be read, or its resolution is not known.
+        """
         index, place = self._places[row]
         slide, annotation = self._opened(index)
         left, top, right, bottom = annotation.glomeruli[place].polygon.bounds

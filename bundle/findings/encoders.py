@@ -66,8 +66,8 @@ class NetworkEncoder:
         network: the network, put into evaluation mode.
         weights: its weights (plain state dict or training state); `None` leaves them as they are.
         layers: names as `network.named_modules` has them; each gives a map (B, channels, h, w). All are concatenated.
-        input_px: side to which crops are resized. With a store of crops of S px at m um/px, the network sees them at
-            its own resolution of M um/px with S * m / M.
+        input_px: side to which crops are resized. With a store of crops of S px at m µm/px, the network sees them at
+            its own resolution of M µm/px with S * m / M.
         preprocessing: of RGB 0..255, (B, 3, H, W), to the network's input.
         deviations: whether the standard deviation over the glomerulus follows the mean.
         device: where the network runs.
@@ -105,7 +105,7 @@ class NetworkEncoder:
 
     @torch.inference_mode()
     def __call__(self, images: Images, masks: Masks) -> NDArray[np.float32]:
-        """See `Encoder`."""
+        """See `Encoder`; raises `ConfigError` where one of the layers gives no map."""
         tiles = torch.as_tensor(self.preprocessing(resized(images, self.input_px)), dtype=torch.float32)
         maps = layer_maps(self.network, self.modules, tiles.to(self.device))
         return torch.cat([self._pooled(features, masks) for features in maps], 1).float().cpu().numpy()

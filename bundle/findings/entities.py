@@ -45,7 +45,8 @@ class Entities:
     def __call__(self, slide: AnnotatedSlide) -> Iterator[tuple[dict[str, Any], Crop | None]]:
         """Row (all of `COLUMNS` but `row`) and crop of each glomerulus of a known class, in the annotation's order.
 
-        The crop is None, and what needs pixels NaN, where the slide was not opened.
+        The crop is None, and what needs pixels NaN, where the slide was not opened. A glomerulus drawn twice counts
+        once, with a UserWarning.
 
         Raises:
             SlideReadError: the slide's pixels are damaged.

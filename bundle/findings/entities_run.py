@@ -39,8 +39,9 @@ class EntityExtraction:
 
         Raises:
             DatalistError: the datalist is malformed.
-            ConfigError: the store in `output_dir` holds other crops.
-            OutputError: the store cannot be written.
+            ConfigError: the store in `output_dir` holds other crops, or a slide with another annotation; or pyarrow is
+                not installed.
+            OutputError: the store cannot be written, or another run writes to it.
             CohortError: slides failed; those that did not are in the store.
         """
         items = self.source.items()

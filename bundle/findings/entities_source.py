@@ -23,7 +23,7 @@ LABEL_KEYS = ("label_mpp", "class_map", "mask_values", "min_area_px")
 
 @dataclass(frozen=True)
 class AnnotatedSlide:
-    """An open slide and what is known of it; coordinates are level-0 px of its frame.
+    """A slide with its annotation and what is known of it; coordinates are level-0 px of its frame.
 
     Attributes:
         slide: id.
@@ -49,7 +49,7 @@ class AnnotatedSlide:
         return (0, 0) if self.region is None else (self.region.x, self.region.y)
 
     def named(self, names: frozenset[str]) -> list[Outline]:
-        """Polygons of the ignored objects whose name, in lower case, is among `names`."""
+        """Polygons of the background and ignored objects whose name, in lower case, is among `names`."""
         objects = (*self.annotation.glomeruli, *self.annotation.background)
         return [g.polygon for g in objects if g.label in (0, IGNORE_INDEX) and g.name.strip().lower() in names]
 
@@ -94,7 +94,11 @@ class EntitySource:
         return items
 
     def fingerprint(self, item: Mapping[str, Any]) -> str:
-        """Tells whether an item is what it was: hash of its annotation, and its resolution as given."""
+        """Tells whether an item is what it was: hash of its annotation, and its resolution as given.
+
+        Raises:
+            DatalistError: the item has no annotation.
+        """
         label = self._labelled(item)["label"]
         return f"{file_sha256(label)} {item.get('mpp') or self.mpp}"
 

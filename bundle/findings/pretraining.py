@@ -74,7 +74,11 @@ class ViewDataset(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """ "large": (large_views, 3, side, side); "small": likewise, of another side."""
+        """ "large": float32 (large_views, 3, side, side); "small": likewise, of another side.
+
+        Raises:
+            BundleError: the crop cannot be read.
+        """
         turn, place = divmod(index, len(self.rows))
         row = int(np.random.default_rng((self.seed, self.epoch, turn)).permutation(self.rows)[place])
         random = np.random.default_rng((self.seed, self.epoch, index, 0))
@@ -107,7 +111,7 @@ class ContrastiveNetwork(nn.Module):
         projection: size of the vectors that are compared.
 
     Raises:
-        ConfigError: the network has no such layer.
+        ConfigError: the network has no such layer, or it gives no map.
     """
 
     def __init__(self, network: nn.Module, layers: Sequence[str], projection: int = 64) -> None:

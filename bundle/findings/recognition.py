@@ -49,6 +49,9 @@ class Recognition:
         seed: of folds and draws.
         batch_size: crops at once through the encoder.
         progress: whether bars are shown.
+
+    Raises:
+        ConfigError: `chosen` is none of `classifiers`.
     """
 
     crops: Crops
@@ -71,7 +74,14 @@ class Recognition:
             raise ConfigError(f"classifier: {self.chosen!r} is unknown; choose one of {names}")
 
     def run(self) -> None:
-        """Do all of it; raises `BundleError` on bad input."""
+        """Do all of it.
+
+        Raises:
+            FindingsError: the labels or a saved classifier are malformed, or are of other crops or another encoder.
+            ConfigError: a transfer's pattern has no group, or an optional package is not installed.
+            OutputError: an output cannot be written.
+            BundleError: a crop cannot be read.
+        """
         folder = Path(self.output_dir)
         embeddings = embed_crops(
             self.crops, self.encoder, folder / "embeddings.parquet", self.batch_size, self.progress
@@ -88,7 +98,7 @@ class Recognition:
         judged = [self._judge(embeddings, lesion, folder / "classifiers") for lesion in lesions]
         columns = {lesion.name: probabilities for lesion, (_, probabilities) in zip(lesions, judged, strict=True)}
         _write_csv(_predictions(embeddings, columns), folder / "predictions.csv")
-        patients = embeddings.table["patient"].astype(str).to_numpy(str)
+        patients = embeddings.patients
         rows = [lesion_row(lesion, found, patients) for lesion, (found, _) in zip(lesions, judged, strict=True)]
         scores = pd.DataFrame(rows)
         _write_csv(scores, folder / "lesions.csv")
@@ -114,7 +124,7 @@ class Recognition:
         """Cross-validate, fit and save; probabilities of all, those of labelled glomeruli from other folds."""
         known = lesion.known
         values, present = embeddings.values[known], lesion.present[known]
-        patients = embeddings.table["patient"].astype(str).to_numpy(str)[known]
+        patients = embeddings.patients[known]
         classifier = self.classifiers[self.chosen]
         found = out_of_fold(values, present, patients, classifier, self.seed)
         if found is None:

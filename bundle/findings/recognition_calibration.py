@@ -1,6 +1,6 @@
 """Probabilities that mean what they say, and how good they are on patients that the classifier has not seen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
+from bundle.findings.extras import extra
 from bundle.findings.recognition_classifiers import Classifier, Labels, Vectors
 
 MOST_FOLDS: Final = 5
@@ -43,24 +44,32 @@ class OutOfFold:
 
 
 def fit_platt(scores: NDArray, labels: Labels) -> Platt:
-    """Platt's calibration with his smoothed targets, (n + 1) / (n + 2) for the class of n, by scikit-learn."""
-    from sklearn.linear_model import LogisticRegression
+    """Platt's calibration with his smoothed targets, (n + 1) / (n + 2) for the class of n, by scikit-learn.
+
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+    linear_model = extra("sklearn.linear_model", "lesions")
 
     present = np.asarray(labels, bool)
     targets = np.where(present, (present.sum() + 1) / (present.sum() + 2), 1 / ((~present).sum() + 2))
-    model = LogisticRegression(C=_WEAK_PENALTY, max_iter=1000)
+    model = linear_model.LogisticRegression(C=_WEAK_PENALTY, max_iter=1000)
     ones = np.ones(len(scores), bool)
     model.fit(np.tile(scores, 2)[:, None], np.r_[ones, ~ones], sample_weight=np.r_[targets, 1 - targets])
     return Platt(float(model.coef_[0, 0]), float(model.intercept_[0]))
 
 
 def out_of_fold(
-    values: Vectors, labels: Labels, patients: Sequence[str], classifier: Classifier, seed: int = 0
+    values: Vectors, labels: Labels, patients: ArrayLike, classifier: Classifier, seed: int = 0
 ) -> OutOfFold | None:
     """Cross-validated scores, no patient in two folds (scikit-learn's StratifiedGroupKFold).
 
     Returns:
-        `None` where fewer than two patients have the lesion or fewer than two lack it: nothing can be said then.
+        `None` where fewer than two patients have the lesion or fewer than two lack it, or where a fold leaves one
+        answer only to learn from: nothing can be said then.
+
+    Raises:
+        ConfigError: scikit-learn is not installed.
     """
     present = np.asarray(labels, bool)
     folds = list(_folds(present, np.asarray(patients), seed))
@@ -77,12 +86,11 @@ def out_of_fold(
 
 def _folds(present: Labels, patients: NDArray, seed: int) -> Iterator[tuple[NDArray, NDArray]]:
     """(inside, outside) indices of folds whose inside has both classes."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
+    selection = extra("sklearn.model_selection", "lesions")
     count = min(MOST_FOLDS, len(set(patients[present])), len(set(patients[~present])))
     if count < 2:
         return
-    split = StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(patients, present, patients)
+    split = selection.StratifiedGroupKFold(count, shuffle=True, random_state=seed).split(patients, present, patients)
     folds = list(split)
     if all(0 < present[inside].sum() < len(inside) for inside, _ in folds):
         yield from folds
@@ -96,15 +104,17 @@ def calibration_error(probabilities: ArrayLike, labels: ArrayLike) -> float:
     return float(np.sum(gaps) / len(probability))
 
 
-def auc_interval(
+def auc_bootstrap_interval(
     scores: NDArray, labels: Labels, patients: ArrayLike, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % percentile interval of the AUC, patients drawn with replacement, each with all its glomeruli.
 
     NaN where fewer than 2 patients have, or lack, the lesion.
-    """
-    from sklearn.metrics import roc_auc_score
 
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+    metrics = extra("sklearn.metrics", "lesions")
     names = np.asarray(patients, str)
     present = np.asarray(labels, bool)
     if min(len(set(names[present])), len(set(names[~present]))) < 2:
@@ -114,7 +124,7 @@ def auc_interval(
     for _ in range(resamples):
         rows = draw_patients(names, random)
         if 0 < present[rows].sum() < len(rows):
-            found.append(roc_auc_score(present[rows], scores[rows]))
+            found.append(metrics.roc_auc_score(present[rows], scores[rows]))
     low, high = np.percentile(found, [2.5, 97.5])
     return float(low), float(high)
 

@@ -4,14 +4,14 @@ A classifier is settings (`LinearProbe`) whose `fit` gives what was learned (`Fi
 is saved without pickle. Scores are log-odds; `recognition_calibration` makes them probabilities.
 """
 
-import importlib
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bundle.errors import ConfigError, FindingsError
+from bundle.errors import FindingsError
+from bundle.findings.extras import extra
 
 Vectors = NDArray[np.floating]
 """(n, D)."""
@@ -47,6 +47,7 @@ class Classifier(Protocol):
 
         Raises:
             FindingsError: a class is missing.
+            ConfigError: it needs scikit-learn, which is not installed.
         """
 
 
@@ -89,7 +90,7 @@ class LinearProbe:
 
     def fit(self, values: Vectors, labels: Labels, pool: Vectors | None = None) -> FittedLinear:
         """See `Classifier`."""
-        linear_model = _sklearn("linear_model")
+        linear_model = extra("sklearn.linear_model", "lesions")
         check_both(labels)
         mean, deviation = _scale(values if pool is None else pool)
         model = linear_model.LogisticRegression(C=self.c, class_weight="balanced", max_iter=1000)
@@ -113,7 +114,8 @@ class FittedNeighbours(_Arrays):
     def scores(self, values: Vectors) -> NDArray[np.float64]:
         """See `Fitted`."""
         count = min(int(self.neighbours), len(self.labels))
-        model = _sklearn("neighbors").NearestNeighbors(n_neighbors=count, metric="cosine").fit(self.support)
+        neighbors = extra("sklearn.neighbors", "lesions")
+        model = neighbors.NearestNeighbors(n_neighbors=count, metric="cosine").fit(self.support)
         distances, places = model.kneighbors(_unit((values - self.mean) / self.deviation))
         votes = np.exp(-distances / float(self.temperature))
         # Laplace's one vote for each side, of the weight of an average vote: log-odds stay finite.
@@ -127,7 +129,7 @@ class NearestNeighbours:
     """Votes of the nearest labelled embeddings by cosine, weighted by exp(cosine / temperature) (Wu et al. 2018).
 
     Attributes:
-        neighbours: that vote; fewer where fewer are labelled.
+        neighbours: number of those that vote; all where fewer are labelled.
         temperature: of the weights.
     """
 
@@ -199,11 +201,3 @@ def _unit(vectors: Vectors) -> NDArray[np.float64]:
     """Scaled to length 1; a zero vector stays."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths > 0, lengths, 1)
-
-
-def _sklearn(module: str) -> Any:
-    """A module of scikit-learn, imported when it is needed: it is an extra."""
-    try:
-        return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise ConfigError("lesions need scikit-learn; install it with `pip install -e '.[findings]'`") from error

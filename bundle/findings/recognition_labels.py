@@ -65,7 +65,7 @@ def _read(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Columns of lesions, a row for each of `table`; NaN where nothing is known."""
     try:
         labels = pd.read_csv(path, dtype={KEY: str})
-    except (OSError, ValueError, pd.errors.ParserError) as error:
+    except (OSError, ValueError) as error:
         raise FindingsError(f"{path}: labels cannot be read ({' '.join(str(error).split())[:200]})") from error
     if KEY not in labels:
         raise FindingsError(f"{path}: has no column {KEY!r}; it names the glomerulus of each row")

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bundle.findings.embedding import Embeddings
-from bundle.findings.recognition_calibration import OutOfFold, auc_interval, calibration_error
+from bundle.findings.extras import extra
+from bundle.findings.recognition_calibration import OutOfFold, auc_bootstrap_interval, calibration_error
 from bundle.findings.recognition_labels import Lesion
 from bundle.findings.shots_report import shots_markdown
 
@@ -25,9 +26,11 @@ def lesion_row(lesion: Lesion, found: OutOfFold | None, patients: NDArray[np.str
     Returns:
         lesion, glomeruli, present, patients, auc with low and high (95 %, patients), average_precision, brier, and
         calibration_error (expected, ten bins).
-    """
-    from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+    metrics = extra("sklearn.metrics", "lesions")
     present, names = lesion.present[lesion.known], patients[lesion.known]
     row = {
         "lesion": lesion.name,
@@ -38,13 +41,13 @@ def lesion_row(lesion: Lesion, found: OutOfFold | None, patients: NDArray[np.str
     measures = ("auc", "low", "high", "average_precision", "brier", "calibration_error")
     if found is None:
         return row | dict.fromkeys(measures, float("nan"))
-    low, high = auc_interval(found.probabilities, present, names)
+    low, high = auc_bootstrap_interval(found.probabilities, present, names)
     values = (
-        roc_auc_score(present, found.probabilities),
+        metrics.roc_auc_score(present, found.probabilities),
         low,
         high,
-        average_precision_score(present, found.probabilities),
-        brier_score_loss(present, found.probabilities),
+        metrics.average_precision_score(present, found.probabilities),
+        metrics.brier_score_loss(present, found.probabilities),
         calibration_error(found.probabilities, present),
     )
     return row | dict(zip(measures, map(float, values), strict=True))
@@ -54,9 +57,11 @@ def grade_rows(lesions: Sequence[Lesion], found: Sequence[OutOfFold | None]) -> 
     """Agreement of predicted with annotated grades, quadratic weighted kappa (Cohen 1968), a row a graded lesion.
 
     The predicted grade is the number of questions "NAME>=k" whose probability is 0.5 or more.
-    """
-    from sklearn.metrics import cohen_kappa_score
 
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+    metrics = extra("sklearn.metrics", "lesions")
     rows = []
     graded = [(lesion, f) for lesion, f in zip(lesions, found, strict=True) if ">=" in lesion.name]
     for name, group in groupby(graded, key=lambda pair: pair[0].name.rpartition(">=")[0]):
@@ -66,7 +71,7 @@ def grade_rows(lesions: Sequence[Lesion], found: Sequence[OutOfFold | None]) -> 
         known = questions[0][0].known
         annotated = np.sum([lesion.present[known] for lesion, _ in questions], axis=0)
         predicted = np.sum([answer.probabilities >= 0.5 for _, answer in questions if answer is not None], axis=0)
-        kappa = cohen_kappa_score(annotated, predicted, weights="quadratic")
+        kappa = metrics.cohen_kappa_score(annotated, predicted, weights="quadratic")
         rows.append({"lesion": name, "glomeruli": int(known.sum()), "kappa": float(kappa)})
     return pd.DataFrame(rows, columns=["lesion", "glomeruli", "kappa"])
 

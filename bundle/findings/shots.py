@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from bundle.errors import ConfigError, FindingsError
 from bundle.findings.embedding import Embeddings
+from bundle.findings.extras import extra
 from bundle.findings.recognition_calibration import draw_patients
 from bundle.findings.recognition_classifiers import Classifier, Labels, Vectors
 from bundle.findings.recognition_labels import Lesion
@@ -58,7 +59,7 @@ class Transfer:
         """The group of each row, (n,); empty where there is none.
 
         Raises:
-            ConfigError: the pattern is none, or has no bracket.
+            ConfigError: the pattern is no regular expression, or has no bracket.
         """
         if self.column not in table:
             logger.warning("the crops have no column %r to be grouped by: no curves by it", self.column)
@@ -99,6 +100,9 @@ def transfer_curves(
     Returns:
         Columns lesion, transfer, train, test_group, classifier, and `CURVE_COLUMNS`. A pair of groups in which a
         class is missing is left out.
+
+    Raises:
+        ConfigError: see `Transfer.groups`; or scikit-learn is not installed.
     """
     groups = {name: transfer.groups(embeddings.table) for name, transfer in transfers.items()}
     jobs = [
@@ -144,9 +148,11 @@ def shot_curve(
 
     Returns:
         A row a number of shots: `CURVE_COLUMNS`.
-    """
-    from sklearn.metrics import roc_auc_score
 
+    Raises:
+        ConfigError: scikit-learn is not installed.
+    """
+    roc_auc_score = extra("sklearn.metrics", "lesions").roc_auc_score
     rows = []
     for count in shots:
         if count > min(train.present.sum(), (~train.present).sum()):
@@ -195,7 +201,7 @@ def _pairs(
     embeddings: Embeddings, lesion: Lesion, groups: NDArray[np.str_], test_rows: NDArray[np.bool_] | None
 ) -> Iterator[tuple[tuple[str, str], tuple[Sample, Sample]]]:
     """Names and samples of (training, test) groups that both have both answers."""
-    patients = embeddings.table["patient"].astype(str).to_numpy(str)
+    patients = embeddings.patients
     testable = np.ones(len(groups), bool) if test_rows is None else test_rows
     for pair in permutations(sorted(set(groups[groups != ""])), 2):
         masks = [lesion.known & (groups == pair[0]), lesion.known & (groups == pair[1]) & testable]

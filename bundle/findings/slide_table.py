@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import numpy as np
 import shapely
-from scipy.stats import binomtest
 
 from bundle.classes import CLASS_NAMES, GLOBAL, IGNORE_INDEX, SEGMENTAL
 from bundle.data.annotations.classmap import DEFAULT_CLASS_MAP, IGNORE
 from bundle.findings.entities_source import AnnotatedSlide
 from bundle.findings.spatial import Clustering, Window
+from bundle.report.figures import percentage
 from bundle.tissue import TissueFinder
 
 WINDOW_UM: Final = 16.0
@@ -43,8 +43,11 @@ class SlideTable:
         where it is drawn, else in the tissue.
 
         Args:
-            slide: open.
+            slide: without its image densities of tissue are NaN.
             rows: its entities with class, centroid_x and centroid_y.
+
+        Raises:
+            SlideReadError: the slide's pixels are damaged.
         """
         counts = {name: sum(row["class"] == name for row in rows) for name in CLASS_NAMES}
         total = len(rows)
@@ -94,10 +97,10 @@ def _percentage(name: str, count: int, total: int) -> dict[str, float]:
     The interval is that of a sample of independent glomeruli; glomeruli of one scar are not.
     """
     column = f"percent_{name}"
-    if not total:
+    found = percentage(count, total)
+    if found is None:
         return dict.fromkeys((column, f"{column}_low", f"{column}_high"), float("nan"))
-    interval = binomtest(count, total).proportion_ci(0.95, method="exact")
-    return {column: 100 * count / total, f"{column}_low": 100 * interval.low, f"{column}_high": 100 * interval.high}
+    return {column: found.value, f"{column}_low": found.low, f"{column}_high": found.high}
 
 
 def _density(name: str, count: int, window: Window | None) -> dict[str, float]:

@@ -18,7 +18,7 @@ import zarr
 from numpy.typing import NDArray
 
 from bundle.errors import ConfigError
-from bundle.findings.store_tables import require_arrow
+from bundle.findings.extras import extra
 
 IMAGE: Final = "image"
 MASK: Final = "mask"
@@ -47,9 +47,10 @@ class CropStore:
         """Open the store in `folder`.
 
         Raises:
-            ConfigError: there is no store, or the run that writes it has not come to its end.
+            ConfigError: there is no store, the run that writes it has not come to its end, it is of another format, or
+                pyarrow is not installed.
         """
-        require_arrow()
+        extra("pyarrow", "crop stores")
         folder = Path(folder)
         if not (folder / "zarr.json").is_file():
             raise ConfigError(f"{folder}: is no crop store; make one with configs/entities.yaml")

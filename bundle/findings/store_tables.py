@@ -1,6 +1,6 @@
 """The tables of a crop store: one small Parquet file a slide as it goes, one large one and a CSV in the end.
 
-pyarrow is optional (`pip install 'glomeruli-bundle[findings]'`) and imported where it is needed.
+pyarrow is optional and imported where it is needed; `CropWriter` sees that it is there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,23 +11,18 @@ from typing import Any
 import pandas as pd
 
 from bundle.atomic import atomic_path
-from bundle.errors import ConfigError
 from bundle.findings.entities import COLUMNS, TEXT_COLUMNS
 
 ROWS_AT_ONCE = 20_000
 """Rows of a row group: what merging holds in memory."""
 
 
-def require_arrow() -> None:
-    """Raise `ConfigError` where pyarrow is not installed."""
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("tables need pyarrow, which is missing; pip install 'glomeruli-bundle[findings]'") from error
-
-
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows with all of `entities.COLUMNS` as Parquet; no rows give a table without rows but with columns."""
+    """Write rows with all of `entities.COLUMNS` as Parquet; no rows give a table without rows but with columns.
+
+    Raises:
+        OutputError: `path` cannot be written.
+    """
     import pyarrow.parquet
 
     columns = {name: [row[name] for row in rows] for name in COLUMNS}
@@ -36,7 +31,11 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 
 def merge_tables(parts: Iterable[Path], parquet: Path, csv: Path) -> None:
-    """Write the rows of all `parts`, files of `write_rows`, into one Parquet and one CSV file, a few at a time."""
+    """Write the rows of all `parts`, files of `write_rows`, into one Parquet and one CSV file, a few at a time.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
     import pyarrow.csv
     import pyarrow.parquet
 
@@ -51,7 +50,11 @@ def merge_tables(parts: Iterable[Path], parquet: Path, csv: Path) -> None:
 
 
 def write_slides(rows: Sequence[Mapping[str, Any]], parquet: Path, csv: Path) -> None:
-    """Write the rows of slides as Parquet and CSV."""
+    """Write the rows of slides as Parquet and CSV.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
     frame = pd.DataFrame(list(rows))
     with atomic_path(parquet) as temporary:
         frame.to_parquet(temporary, index=False)

@@ -21,8 +21,9 @@ from bundle.atomic import atomic_path
 from bundle.cohort.lock import hold
 from bundle.errors import ConfigError, OutputError
 from bundle.findings.entities_crop import Crop, Cropper
+from bundle.findings.extras import extra
 from bundle.findings.store import ENTITIES, FORMAT, IMAGE, MASK, SLIDES
-from bundle.findings.store_tables import merge_tables, require_arrow, write_rows, write_slides
+from bundle.findings.store_tables import merge_tables, write_rows, write_slides
 
 SHARD_CROPS: Final = 64
 """Crops of a shard file: at 320 px 26 MB before compression; a million crops are 16,000 files an array."""
@@ -53,7 +54,7 @@ class CropWriter:
     """
 
     def __init__(self, folder: Path | str, cropper: Cropper | None, shard_crops: int = SHARD_CROPS) -> None:
-        require_arrow()
+        extra("pyarrow", "crop stores")
         self.folder = Path(folder)
         self._cropper = cropper
         self._shard = shard_crops
@@ -107,7 +108,16 @@ class CropWriter:
             self._first = self._count
 
     def finish_slide(self, key: str, source: str, summary: Mapping[str, Any]) -> None:
-        """Close the slide in work: its entities were all added."""
+        """Close the slide in work: its entities were all added.
+
+        Args:
+            key: see `has`.
+            source: see `has`.
+            summary: its row of the table of slides.
+
+        Raises:
+            OutputError: its table cannot be written.
+        """
         self._waiting.append(_Finished(key, source, summary, tuple(self._rows), self._count))
         self._rows = []
         self._seal()

@@ -35,6 +35,9 @@ class ViTSizes:
         gated: SwiGLU (Shazeer 2020, timm's SwiGLUPacked) for GELU.
         registers: extra tokens (Darcet et al. 2024).
         layer_scale: whether each branch is scaled per channel (Touvron et al. 2021).
+
+    Raises:
+        ConfigError: sizes that do not divide as they must.
     """
 
     image_px: int

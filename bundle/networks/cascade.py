@@ -70,7 +70,7 @@ class Cascade(nn.Module):
         self.tiles_passed = 0
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Logits (B, C, H, W) of tiles (B, 3, H, W); C classes, background first."""
+        """Logits of background and the three classes (B, 4, H, W) for tiles (B, 3, H, W)."""
         glomerulus = 1 - class_probabilities(self.proposer(self._coarse(tiles)).float())[:, 0]
         passes = (glomerulus >= self.threshold).flatten(1).sum(1) >= self.least_px
         self.tiles_seen += len(tiles)

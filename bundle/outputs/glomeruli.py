@@ -26,6 +26,7 @@ BLOCK_PX = 32
 
 AREA = "Area µm^2"
 PROBABILITY = "Probability"
+GLOMERULUS_PROBABILITY = "Glomerulus probability"
 """Names of the measurements, as QuPath writes its own."""
 
 
@@ -38,9 +39,9 @@ class GlomerulusFinder:
     The outline runs where the probability crosses the map's threshold, between the pixels.
 
     Attributes:
-        min_area_um2: objects of fewer pixels are dropped, µm²; without a known resolution nothing is dropped.
-        min_solidity: objects that fill less of their convex hull are dropped: a glomerulus is round, and what is
-            mistaken for one (infiltrate, tubules side by side) mostly is not.
+        min_area_um2: objects whose pixels cover less are dropped, µm²; without a known resolution none is for this.
+        min_solidity: objects that fill less of their convex hull, 0 to 1, are dropped: a glomerulus is round, and what
+            is mistaken for one (infiltrate, tubules side by side) mostly is not.
         convex: give what is left the outline of its convex hull where no other object is: Bowman's capsule is
             convex, and urinary space that the network leaves out lies within it.
         simplify: outlines may move by this part of a model pixel; 0 keeps every vertex.
@@ -80,7 +81,7 @@ class GlomerulusFinder:
         if self.convex:
             inside, polygon = self._filled(prediction, window, inside, size, polygon)
         classes[inside] = label
-        measurements = {PROBABILITY: round(probability, 4), "Glomerulus probability": round(foreground, 4)}
+        measurements = {PROBABILITY: round(probability, 4), GLOMERULUS_PROBABILITY: round(foreground, 4)}
         if mpp:
             measurements[AREA] = round(polygon.area * mpp**2, 1)
         name = class_of_index(label).name

@@ -10,9 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import shapely
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
@@ -25,6 +23,7 @@ from bundle.data.annotations import Annotation, write_geojson
 from bundle.data.medical import write_medical
 from bundle.evaluation.triage import DECISIONS
 from bundle.outputs.glomeruli import AREA, PROBABILITY, count_by_class
+from bundle.outputs.overlay import draw_overlay
 from bundle.outputs.pyramid import write_pyramid
 from bundle.slide import Slide
 from bundle.stream.prediction import ClassMap
@@ -52,7 +51,12 @@ class SaveOutputd(MapTransform):
 
     @abstractmethod
     def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
-        """Write the output of one slide into `folder`."""
+        """Write the output of one slide into `folder`.
+
+        Raises:
+            OutputError: it cannot be written.
+            SlideReadError: the slide's pixel data is damaged, where it is read.
+        """
 
 
 class SaveMaskd(SaveOutputd):
@@ -112,7 +116,7 @@ class SaveOverlayd(SaveOutputd):
     """overlay.png: the slide with every outline in its class's colour and a legend.
 
     Args:
-        max_size_px: longer side of the picture.
+        max_size_px: longer side of the slide in the picture.
     """
 
     def __init__(self, *args: Any, max_size_px: int = 2000, **kwargs: Any) -> None:
@@ -121,18 +125,9 @@ class SaveOverlayd(SaveOutputd):
 
     def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
         """Draw and write the picture."""
-        picture = np.ascontiguousarray(slide.thumbnail(self.max_size_px))
-        scale = np.array(picture.shape[1::-1]) / (slide.size.width, slide.size.height)
-        colours = {c.index: c.rgb for c in GLOMERULUS_CLASSES}
-        thickness = max(1, round(max(picture.shape) / 700))
-        for glomerulus in glomeruli.glomeruli:
-            for ring in shapely.get_rings(shapely.get_parts(glomerulus.polygon)):
-                # Eight fractional bits: outlines do not snap to the picture's pixels.
-                points = np.round((shapely.get_coordinates(ring) * scale - 0.5) * 256).astype(np.int32)
-                cv2.polylines(picture, [points], True, colours[glomerulus.label], thickness, cv2.LINE_AA, 8)
-        legend = _legend(picture.shape[1], count_by_class(glomeruli))
+        picture = draw_overlay(slide, glomeruli, self.max_size_px)
         with atomic_path(folder / "overlay.png") as temporary:
-            Image.fromarray(np.vstack([picture, legend])).save(temporary)
+            Image.fromarray(picture).save(temporary)
 
 
 class SaveSummaryd(SaveOutputd):
@@ -157,7 +152,7 @@ class SaveRegionMaskd(MapTransform):
     """NAME_mask.nii.gz (or .mha, .nrrd): class indices of a region with its spacing, as 3D Slicer opens them.
 
     Args:
-        keys: class indices, shape (1, H, W).
+        keys: class indices, shape (1, H, W); the item's "name" names the file, its "mpp" is the spacing, um per px.
         output_dir: folder of the file.
         suffix: ".nii.gz", ".mha" or ".nrrd".
     """
@@ -168,7 +163,11 @@ class SaveRegionMaskd(MapTransform):
         self.suffix = suffix
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The item, unchanged."""
+        """The item, unchanged.
+
+        Raises:
+            OutputError: the file cannot be written, or `suffix` is another.
+        """
         for key in self.key_iterator(dict(data)):
             classes = np.asarray(data[key])[0].astype(np.uint8)
             write_medical(classes, self.output_dir / f"{data['name']}_mask{self.suffix}", float(data["mpp"]))
@@ -236,16 +235,3 @@ def _fact(value: Any) -> Any:
     if isinstance(value, str | Path) and Path(value).is_file():
         return {"file": Path(value).name, "sha256": file_sha256(value)}
     return value
-
-
-def _legend(width: int, counts: Mapping[str, int]) -> NDArray[np.uint8]:
-    """A white strip that names each class's colour and count, shape (h, `width`, 3)."""
-    scale = max(0.35, width / 2200)
-    line = round(36 * scale)
-    legend = np.full((line * len(counts) + line // 2, width, 3), 255, np.uint8)
-    for row, glomerulus_class in enumerate(GLOMERULUS_CLASSES):
-        base = line * (row + 1)
-        cv2.rectangle(legend, (line // 2, base - line // 2), (line, base), glomerulus_class.rgb, -1)
-        text = f"{glomerulus_class.name.replace('_', ' ')}: {counts[glomerulus_class.name]}"
-        cv2.putText(legend, text, (line + line // 2, base), cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    return legend

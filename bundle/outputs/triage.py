@@ -38,6 +38,9 @@ class Triage:
 
         Two measurements, `CONFIDENCE` (calibrated probability of the class) and `SCORE`, say why. "metadata" repeats
         both properties, since QuPath shows no others.
+
+        Raises:
+            SlideReadError: a glomerulus's tile cannot be decoded.
         """
         if not glomeruli.glomeruli:
             return glomeruli

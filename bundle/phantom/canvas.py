@@ -55,7 +55,7 @@ class Canvas:
         return Canvas(self.x + left, self.y + top, self.mpp, view, self.textures)
 
     def texture(self, name: str, seed: int = 0) -> np.ndarray:
-        """The window of a texture, at an offset that `seed` decides."""
+        """The window of a texture (see `Textures`), float32 (height, width), at an offset that `seed` decides."""
         x = self.x + seed * 389 % PERIOD_PX
         y = self.y + seed * 743 % PERIOD_PX
         return window(getattr(self.textures, name), x, y, self.width, self.height)
@@ -65,7 +65,7 @@ class Canvas:
         return self.texture("nucleus", seed) * (self.texture("rank", seed) < density)
 
     def line(self, distance_um: np.ndarray, half_width_um: float) -> np.ndarray:
-        """1 on the curve where `distance_um` is 0, fading; as much in all where a pixel is wider than the line."""
+        """1 on the curve where `distance_um` is 0, fading; wider and fainter, of equal sum, where a pixel is wider."""
         wide = np.hypot(half_width_um, 0.5 * self.mpp)
         return np.asarray(half_width_um / wide * np.exp(-((distance_um / wide) ** 2)))
 

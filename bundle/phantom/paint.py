@@ -45,7 +45,7 @@ class Painter:
         return self.window(x, y, BLOCK_PX, BLOCK_PX)
 
     def window(self, x: int, y: int, width: int, height: int) -> np.ndarray | None:
-        """As `block`, for a window whose sides are multiples of 16 pixels of the world."""
+        """As `block`, for a window whose edges lie on multiples of 16 pixels of the world."""
         extent_um = self._extent_um(x, y, width, height)
         if self._layout.tissue.is_clear_of(*extent_um):
             return None

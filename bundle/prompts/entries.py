@@ -11,7 +11,6 @@ and `class`, `glomerulus` and `sha256` (of the image file, checked when it is th
 folder. As in a datalist, a `region` is all that is seen of its slide.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +22,7 @@ import yaml
 from bundle.atomic import atomic_path
 from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import KEYS, DatalistItem, item_of_row
-from bundle.data.datalist_files import PATH_KEYS
+from bundle.data.datalist_files import PATH_KEYS, relative_path
 from bundle.errors import BundleError, PromptError
 from bundle.outputs.savers import file_sha256
 
@@ -129,7 +128,7 @@ def _row_of_entry(entry: PromptEntry, folder: Path) -> dict[str, Any]:
     item = entry.item
     row: dict[str, Any] = {"class": entry.class_name, "glomerulus": entry.glomerulus}
     row |= {key: getattr(item, key) for key in KEYS}
-    row |= {key: _relative(row[key], folder) for key in PATH_KEYS if row[key] is not None}
+    row |= {key: relative_path(row[key], folder) for key in PATH_KEYS if row[key] is not None}
     row |= {key: dict(row[key]) for key in ("class_map", "mask_values") if row[key] is not None}
     if item.region is not None:
         row["region"] = [item.region.x, item.region.y, item.region.width, item.region.height]
@@ -137,10 +136,3 @@ def _row_of_entry(entry: PromptEntry, folder: Path) -> dict[str, Any]:
     if item.complete:
         row["complete"] = None
     return {key: value for key, value in row.items() if value is not None}
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(path.resolve(), folder)).as_posix()
-    except ValueError:  # another drive on Windows has no relative path
-        return path.resolve().as_posix()

@@ -1,4 +1,4 @@
-"""cuCIM: the fastest reader of tiled TIFF, on the CPU too; used only where tifffile confirms what it shows."""
+"""cuCIM: the fastest reader of JPEG 2000 in TIFF, on the CPU too; used only where tifffile confirms what it shows."""
 
 from typing import Any
 
@@ -6,17 +6,16 @@ import numpy as np
 import tifffile
 
 from bundle.readers.base import Pixels
-from bundle.readers.jpeg_guard import JpegGuard
 from bundle.readers.tiff_reader import TiffReader
 
 _NO_PREDICTOR = 1
 _COMPRESSIONS = (tifffile.COMPRESSION.APERIO_JP2000_RGB,)
-"""Not LZW: a damaged tile shows uninitialised memory. Not Deflate: with a predictor cuCIM 26.10 dies of a segmentation
-fault, without one its libtiff complains on stderr at every opening. Measured; JPEG's damaged tiles are caught by
-`JpegGuard`, JPEG 2000's raise."""
+"""Its damaged tiles raise. Not JPEG, which `jpeg_tiff` decodes; of it and of LZW a damaged tile shows uninitialised
+memory. Not Deflate: with a predictor cuCIM 26.10 dies of a segmentation fault, without one its libtiff complains on
+stderr at every opening. All measured."""
 _PROBE_PX = 64
 _ROUNDING = 2
-"""Grey levels by which two JPEG decoders may differ."""
+"""Grey levels by which two JPEG 2000 decoders may differ."""
 
 
 class CuCimReader:
@@ -26,13 +25,11 @@ class CuCimReader:
         """Made by `cucim_reader`, after its checks."""
         self.name = "cucim"
         self.facts = reference.facts
-        self._guard = JpegGuard(reference.path, reference.series)
         self._image = image
         self._downsamples = image.resolutions["level_downsamples"]
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         """See `Reader.read`."""
-        self._guard.check(level, x, y, width, height)
         # The location counts level-0 pixels and is rounded: aim at the pixel's middle, or it goes to a neighbour.
         downsample = self._downsamples[level]
         location = (int((x + 0.5) * downsample), int((y + 0.5) * downsample)) if level else (x, y)
@@ -41,7 +38,6 @@ class CuCimReader:
     def close(self) -> None:
         """See `Reader.close`."""
         self._image.close()
-        self._guard.close()
 
 
 def cucim_reader(reference: TiffReader) -> CuCimReader | None:

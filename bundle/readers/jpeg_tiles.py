@@ -13,13 +13,12 @@ import tifffile
 
 from bundle.geometry import Size
 from bundle.readers.base import Pixels
-from bundle.readers.jpeg_guard import is_whole, tile_table
+from bundle.readers.jpeg_guard import JPEG_END, JPEG_START, is_whole, tile_table
 
 REDUCTIONS = (2, 4, 8)
 """Factors by which a tile can be shrunk while it is decoded."""
 
 _SCALED = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
-_START, _END = b"\xff\xd8", b"\xff\xd9"
 _NO_TRANSFORM = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """Adobe's marker: the components are RGB. Without it, as in Aperio's tiles, decoders take them for YCbCr."""
 _BLOCK_PX = 16
@@ -37,7 +36,7 @@ def has_jpeg_tiles(page: tifffile.TiffPage) -> bool:
         and page.samplesperpixel == 3
         and page.bitspersample == 8
         and page.jpegheader is None
-        and (tables is None or (isinstance(tables, bytes) and tables.startswith(_START) and _END in tables))
+        and (tables is None or (isinstance(tables, bytes) and tables.startswith(JPEG_START) and JPEG_END in tables))
         and page.tilewidth % _BLOCK_PX == page.tilelength % _BLOCK_PX == 0
     )
 
@@ -58,8 +57,8 @@ class JpegTiles:
         self.size = Size(page.imagewidth, page.imagelength)
         # tifffile's rule: photometric RGB means that the components are RGB, except under a JFIF header.
         is_raw = page.photometric == tifffile.PHOTOMETRIC.RGB and not page.is_jfif
-        tables = page.jpegtables or _START + _END
-        self._header = tables[: tables.rindex(_END)] + (_NO_TRANSFORM if is_raw else b"")
+        tables = page.jpegtables or JPEG_START + JPEG_END
+        self._header = tables[: tables.rindex(JPEG_END)] + (_NO_TRANSFORM if is_raw else b"")
 
     def decode(self, index: int, data: bytes, reduction: int) -> Pixels:
         """The pixels of tile `index` from its bytes, without the padding beyond the level's edge.
@@ -77,7 +76,7 @@ class JpegTiles:
         """
         if not is_whole(data):
             raise OSError(f"JPEG tile {index} of {len(data)} bytes is damaged")
-        stream = self._header + data[len(_START) :] if self._header != _START else data
+        stream = self._header + data[len(JPEG_START) :] if self._header != JPEG_START else data
         row, column = divmod(index, self.table.across)
         width = min(self.table.width, self.size.width - column * self.table.width)
         height = min(self.table.height, self.size.height - row * self.table.height)

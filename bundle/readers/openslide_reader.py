@@ -1,4 +1,4 @@
-"""OpenSlide: the formats that only it knows (NDPI, MRXS, SCN, BIF, DICOM, CZI, ...), and TIFF when cuCIM is absent."""
+"""OpenSlide: formats that only it knows (NDPI, MRXS, SCN, BIF, DICOM, CZI, ...), and TIFF that other readers leave."""
 
 from pathlib import Path
 

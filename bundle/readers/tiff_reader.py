@@ -1,4 +1,4 @@
-"""TIFF slides: inspect the structure with tifffile, read pixels through `aszarr()` tile by tile.
+"""TIFF slides: inspect the structure with tifffile, read pixels through `aszarr()` tile by tile, strips whole.
 
 tifffile is the reference for TIFF: the other readers are used only where they agree with it.
 """
@@ -42,8 +42,7 @@ _PARSE_ERRORS = (
 )
 _NEED = "an 8-bit brightfield RGB slide is needed (export it as a pyramidal RGB TIFF)"
 
-
-Level = Any
+_LevelPixels = Any
 """A level's pixels: a zarr array that decodes on demand, or a numpy array."""
 
 
@@ -70,7 +69,7 @@ class TiffReader:
             raise read_error(path, "damaged TIFF (a level of no pixels); copy it again")
         self.facts = SlideFacts(sizes, mpp_xy, power, whole(sizes[0]))
         self._guard = JpegGuard(path, self.series)
-        self._arrays: dict[int, Level] = {}
+        self._arrays: dict[int, _LevelPixels] = {}
         self._lock = threading.Lock()
 
     @property
@@ -95,13 +94,13 @@ class TiffReader:
         self._guard.close()
         self.tiff.close()
 
-    def _array(self, level: int) -> Level:
+    def _array(self, level: int) -> _LevelPixels:
         with self._lock:
             if level not in self._arrays:
                 self._arrays[level] = self._open_level(level)
             return self._arrays[level]
 
-    def _open_level(self, level: int) -> Level:
+    def _open_level(self, level: int) -> _LevelPixels:
         if not self.series.levels[level].keyframe.is_tiled:
             # One strip may hold the whole image: through zarr every read would decode it again.
             return self.series.levels[level].asarray()

@@ -26,7 +26,7 @@ class TileCache:
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES):
-        """`max_bytes`: the bound, whatever the owners ask for."""
+        """`max_bytes`: the bound, whatever the owners ask for; `bytes` are held now."""
         self.max_bytes = max_bytes
         self.bytes = 0
         # Reentrant: the garbage collector may close a slide, and so call `release`, while this thread holds it.

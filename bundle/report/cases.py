@@ -39,6 +39,7 @@ class Case:
 
         Raises:
             SlideReadError: it was not found, cannot be read or is another slide of this name.
+            AnnotationError: summary.json is missing or no JSON object.
         """
         facts = read_json(self.folder / SUMMARY)["slide"]
         if self.image is None:
@@ -88,11 +89,11 @@ class Case:
             raise AnnotationError(f"{name}: cannot be read ({error.strerror})") from error
 
     def zoom(self) -> DeepZoom:
-        """The geometry of the slide's tiles."""
+        """The geometry of the slide's tiles; raises as `slide`."""
         return DeepZoom(self.slide.size)
 
     def tile(self, level: int, column: int, row: int) -> bytes | None:
-        """A JPEG tile of the slide; `None` if there is no such tile."""
+        """A JPEG tile of the slide, see `tile_jpeg`; `None` if there is no such tile. Raises as `slide`."""
         return tile_jpeg(self.slide, self.zoom(), level, column, row)
 
 
@@ -105,6 +106,7 @@ def find_cases(folder: Path, slides: Sequence[Path] = ()) -> dict[str, Case]:
 
     Raises:
         ConfigError: nothing was segmented there.
+        AnnotationError: a summary.json is no JSON object.
     """
     folder = folder.resolve()
     if not folder.is_dir():

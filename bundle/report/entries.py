@@ -48,7 +48,8 @@ def read_entries(collection: Mapping[str, Any], path: Path) -> tuple[Entry, ...]
         path: its file, for messages.
 
     Raises:
-        AnnotationError: it was not written by inference: an object has no id, no outline or another class.
+        AnnotationError: it was not written by inference: an object has no id, no outline or another class, or two have
+            one id.
     """
     try:
         entries = tuple(_entry(feature) for feature in collection["features"])

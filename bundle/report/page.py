@@ -147,7 +147,7 @@ def template() -> Template:
 
 @cache
 def asset(name: str) -> str:
-    """A text file of this package."""
+    """A text file of the folder `assets`."""
     return (Path(__file__).parent / "assets" / name).read_text(encoding="utf-8")
 
 

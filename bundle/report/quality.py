@@ -50,6 +50,7 @@ class QualityCheck:
         pen_hues: degrees of the colour circle, from, to: green and blue ink, which no common kidney stain has.
         pen_saturation: least saturation of ink, 0 to 1.
         min_pen_um2: smaller spots are no ink, µm².
+        finder: finds the tissue in which blur and folds are looked for.
     """
 
     min_glomeruli: int = 10
@@ -67,7 +68,11 @@ class QualityCheck:
     finder: TissueFinder = field(default_factory=lambda: TissueFinder(margin_um=0.0))
 
     def __call__(self, slide: Slide, polygons: Sequence[BaseGeometry]) -> tuple[Finding, ...]:
-        """The findings on a slide whose glomeruli are `polygons`, level-0 pixels."""
+        """The findings on a slide whose glomeruli are `polygons`, level-0 pixels.
+
+        Raises:
+            SlideReadError: the slide's pixels are damaged.
+        """
         few = self._few(len(polygons))
         if slide.mpp is None:
             reason = "not assessed: the slide states no resolution"

@@ -23,5 +23,5 @@ class SaveReportd(SaveOutputd):
         self.progress = progress
 
     def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
-        """Write the page."""
+        """Write the page; raises as `write_report`."""
         write_report(slide, folder, budget_bytes=self.budget_bytes, progress=self.progress)

@@ -40,7 +40,7 @@ class RequestError(Exception):
 
 
 class ReportServer(ThreadingHTTPServer):
-    """Serves `cases` by name on 127.0.0.1 at `port`; 0 takes a free one."""
+    """Serves `cases` by name on 127.0.0.1 at `port`; 0 takes a free one. Raises OSError where it is taken."""
 
     daemon_threads = True
 

@@ -101,5 +101,9 @@ class PerturbedColours:
         self.active = UNPERTURBED
 
     def __call__(self, slide: Slide) -> TileColours:
-        """The active perturbation of `slide`, then its normalisation."""
+        """The active perturbation of `slide`, then its normalisation.
+
+        Raises:
+            BundleError: see `StainNormaliser`.
+        """
         return self.normaliser(slide, self.perturbations[self.active])

@@ -49,7 +49,12 @@ class Robustness:
         self.progress = progress
 
     def run(self) -> None:
-        """Evaluate and write the tables and the plot."""
+        """Evaluate and write the tables and the plot.
+
+        Raises:
+            OutputError: they cannot be written.
+            BundleError: a slide, its annotation or the weights cannot be read.
+        """
         parts = []
         for name in tqdm(self.colours.perturbations, unit="perturbation", disable=not self.progress):
             self.colours.active = name

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from bundle.atomic import atomic_path
 from bundle.classes import CLASS_NAMES
 from bundle.errors import DatalistError
-from bundle.evaluation.tables import ALL, FOREGROUND, cell
+from bundle.evaluation.tables import ALL, FOREGROUND, cell, write_text
 from bundle.robustness.perturbations import UNPERTURBED
 
 MEASURES: Final = ("dice", "stratified_dice", "pooled_f1")
@@ -76,9 +76,9 @@ def write_report(frame: pd.DataFrame, folder: Path | str) -> None:
     """
     folder = Path(folder)
     table = ranges(frame)
-    _write(folder / RESULTS, frame.to_csv(index=False))
-    _write(folder / "range.csv", table.to_csv(index=False))
-    _write(folder / "robustness.md", _markdown(frame, table))
+    write_text(folder / RESULTS, frame.to_csv(index=False))
+    write_text(folder / "range.csv", table.to_csv(index=False))
+    write_text(folder / "robustness.md", _markdown(frame, table))
     figure = _plot(frame)
     with atomic_path(folder / "robustness.png") as temporary:
         figure.savefig(temporary, dpi=130, format="png")
@@ -93,7 +93,7 @@ def _markdown(frame: pd.DataFrame, table: pd.DataFrame) -> str:
     ]
     numbers = table.round(3)
     for measure in MEASURES:
-        part = numbers[(numbers["measure"] == measure)].drop(columns="measure")
+        part = numbers[numbers["measure"] == measure].drop(columns="measure")
         if len(part):
             parts += [f"## Range of {measure}", part.to_markdown(index=False)]
     overall = frame[frame["stain"] == ALL]
@@ -133,8 +133,3 @@ def _panel(axes: Axes, frame: pd.DataFrame, names: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize="small")
     axes.set_ylim(-0.02, 1.02)
     axes.grid(axis="y", alpha=0.3)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

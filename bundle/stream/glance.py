@@ -48,7 +48,12 @@ class Glance:
         self.margin_um = margin_um
 
     def __call__(self, slide: Slide) -> TissueMask:
-        """Suspect places of `slide`, at the first look's resolution."""
+        """Suspect places of `slide`, at the first look's resolution.
+
+        Raises:
+            UnknownResolutionError: its um per pixel is not known, and the tiles are in pixels.
+            BundleError: see `SlideInferer`.
+        """
         found = self.inferer(slide, self.network)
         suspect = np.zeros(found.foreground.shape, bool)
         for top in range(0, found.size.height, ROWS):

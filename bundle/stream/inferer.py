@@ -59,7 +59,13 @@ class SlideInferer(Inferer):
     def __call__(  # type: ignore[override]  # MONAI says Tensor; its own WSI splitters take file names
         self, inputs: Slide, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> ClassMap:
-        """Segment the slide `inputs`; `network` maps (B, 3, h, w) tiles to (B, C, h, w) logits."""
+        """Segment the slide `inputs`; `network` maps (B, 3, h, w) tiles to (B, C, h, w) logits.
+
+        Raises:
+            ConfigError: tiles are in micrometres and the slide's um per pixel is not known.
+            SlideReadError: a tile cannot be decoded.
+            BackendError: `network` is an `Accelerated` whose backend cannot run it.
+        """
 
         # In the network's thread: torch's modes are a thread's own.
         @torch.inference_mode()

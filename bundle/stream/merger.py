@@ -63,6 +63,9 @@ class BandMerger(Merger):
         Args:
             values: (1, C, h, w), C = 2 (background, glomerulus) or 4 (background and the three classes).
             location: (row, column) of its top-left pixel at model resolution.
+
+        Raises:
+            ValueError: its row is above that of the tile before.
         """
         if self._band is None:
             self._band = self._start(values)

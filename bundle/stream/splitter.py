@@ -61,7 +61,11 @@ class TileSplitter(Splitter):
         self.colours = colours
 
     def grid(self, slide: Slide) -> TileGrid:
-        """The tile grid on `slide`."""
+        """The tile grid on `slide`.
+
+        Raises:
+            ConfigError: tiles are in micrometres and the slide's um per pixel is not known.
+        """
         return self.tiles.grid(slide.size, slide.mpp)
 
     def get_input_shape(self, inputs: Slide) -> tuple[int, int]:
@@ -75,7 +79,11 @@ class TileSplitter(Splitter):
         return max(grid.size.height, grid.tile_px), max(grid.size.width, grid.tile_px)
 
     def tissue_mask(self, slide: Slide) -> TissueMask | None:
-        """Where `slide` has tissue; `None` without a tissue finder."""
+        """Where `slide` has tissue; `None` without a tissue finder.
+
+        Raises:
+            SlideReadError: the slide cannot be decoded.
+        """
         return None if self.tissue is None else self.tissue(slide)
 
     def select(self, slide: Slide, mask: TissueMask | None) -> list[Tile]:
@@ -90,6 +98,7 @@ class TileSplitter(Splitter):
         """Yield (tile, (row, column)); `selected` spares a second look for tissue. Its threads end when it is closed.
 
         Raises:
+            ConfigError: see `grid`.
             SlideReadError: a tile cannot be decoded.
         """
         downsample = self.grid(inputs).downsample

@@ -32,7 +32,11 @@ class TileLogits:
     device: torch.device | str = "cpu"
 
     def __call__(self, slide: Slide, tiles: Sequence[Tile]) -> Iterator[NDArray[np.float32]]:
-        """Logits (C, h, w) of each of `tiles`, which may lie anywhere, model resolution."""
+        """Logits (C, h, w) of each of `tiles`, which may lie anywhere, model resolution.
+
+        Raises:
+            SlideReadError: a tile cannot be decoded.
+        """
         with closing(self.splitter(slide, list(tiles))) as located:
             while batch := [values for values, _ in islice(located, self.batch_size)]:
                 with torch.inference_mode():
@@ -56,7 +60,11 @@ class ObjectLogits:
     pixels: int = 256
 
     def __call__(self, slide: Slide, glomeruli: Annotation) -> NDArray[np.float32]:
-        """Logits (n, pixels, C) inside the n objects; NaN where an object lies outside of its tile, or is too small."""
+        """Logits (n, pixels, C) inside the n objects; NaN where an object lies outside of its tile, or is too small.
+
+        Raises:
+            SlideReadError: a tile cannot be decoded.
+        """
         splitter = self.tiles.splitter
         downsample, side = splitter.grid(slide).downsample, splitter.tiles.tile_px
         places = [_centred(glomerulus, downsample, side) for glomerulus in glomeruli.glomeruli]

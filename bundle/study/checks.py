@@ -83,12 +83,12 @@ def check(results: Results, networks: Sequence[str]) -> pd.DataFrame:
 
 
 def _ours(results: Results, network: str) -> Means:
-    def mean(number: int, level: str) -> float:
-        table = published().tables[number]
+    def mean(table_number: int, level: str) -> float:
+        table = published().tables[table_number]
         return results.overall(network, table.stage, table.test_set, level, DICE, table.label)
 
     return mean
 
 
 def _published(network: str) -> Means:
-    return lambda number, level: published().tables[number].figures.get((level, ALL, network), float("nan"))
+    return lambda table_number, level: published().tables[table_number].figures.get((level, ALL, network), float("nan"))

@@ -56,6 +56,9 @@ def write_report(cells: Sequence[Cell], networks: Sequence[str], output_dir: Pat
         cells: all of the study, run or not.
         networks: names of its networks.
         output_dir: folder of its results; what is not there is a dash.
+
+    Raises:
+        OutputError: a file cannot be written.
     """
     results = Results(output_dir)
     others = [name for name in published().networks if name not in networks and (output_dir / name).is_dir()]

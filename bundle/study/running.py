@@ -67,6 +67,7 @@ def run_cell(cell: Cell, root: Path, runner: Runner = run_command) -> None:
 
     Raises:
         CellError: the command failed, left not all of its outputs, or an input is missing.
+        OutputError: the record cannot be written.
     """
     missing = [path for path in cell.inputs if not path.is_file()]
     if missing:

@@ -73,6 +73,7 @@ class Study:
         Raises:
             DatalistError: a datalist is missing or bad, or patients of the test were trained on.
             CellError: a cell failed; the others were run all the same.
+            OutputError: a record or a table cannot be written.
         """
         _check_cohort(self.plan.cohort)
         cells = {name: list(self.plan.cells(network)) for name, network in self.networks.items()}

@@ -16,15 +16,18 @@ from bundle.classes import BACKGROUND_INDEX, GLOMERULUS_CLASSES, NUM_CLASSES
 from bundle.errors import ConfigError
 from bundle.networks.seggpt.colours import palettes
 
+FARTHEST: Final = 200.0
+"""Four random colours are seldom farther from each other than this, 8-bit levels; drawing them would not end."""
+
 
 @cache
 def usual_palettes(name: str) -> NDArray[np.float32]:
-    """The colours of inference in all their orders, (6, 4, 3) in 0..255; see `bundle.networks.seggpt.colours`."""
+    """The colours of inference in all their orders, (6, 4, 3) in 0..255; see `bundle.networks.seggpt.colours`.
+
+    Raises:
+        ConfigError: there is no palette of that name.
+    """
     return palettes(repetitions=6, seed=0, name=name).numpy()
-
-
-FARTHEST: Final = 200.0
-"""Four random colours are seldom farther from each other than this, 8-bit levels; drawing them would not end."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,9 @@ class Colouring:
         Args:
             random: the source of chance.
             shared: class that may be painted alone; `None` where there is none.
+
+        Raises:
+            ConfigError: there is no `palette` of that name.
         """
         if random.random() < self.usual:
             usual = usual_palettes(self.palette)

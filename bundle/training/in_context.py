@@ -88,6 +88,9 @@ class InContextDataset(Dataset):
 
         "image" (3, S, S); "label" (4, S, S): its painted mask and the weight of each pixel in the loss, 0 where nothing
         is known or where a class is shown that no prompt shows; "prompt_images" and "prompt_masks" (K, 3, S, S).
+
+        Raises:
+            BundleError: a slide or annotation cannot be read, or there is no palette of the colouring's name.
         """
         random = np.random.default_rng((self.seed, self.tiles.epoch, index))
         for _ in range(TRIES):

@@ -136,7 +136,11 @@ class BestSegGPT(BestModel):
         self.prompts = prompts
 
     def __call__(self, engine: Engine) -> None:
-        """Save as `BestModel` does."""
+        """Save as `BestModel` does.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         before = self.state_dict()
         super().__call__(engine)
         if self.state_dict() != before:

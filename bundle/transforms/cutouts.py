@@ -60,6 +60,7 @@ def read_cutout(item: Mapping[str, Any]) -> Cutout:
 
     Raises:
         DatalistError: the item's annotation has none of a known class.
+        BundleError: see `open_slide` and `load_annotation`.
     """
     with open_slide(item["image"], mpp=item.get("mpp")) as slide:
         image = slide.read(0, 0, 0, slide.size.width, slide.size.height)

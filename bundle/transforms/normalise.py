@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 METHODS: Final = ("none", "macenko")
 LIGHT: Final = 240.0
 """Grey level of glass, as torchstain has it: optical density = -ln((level + 1) / LIGHT)."""
-BLACK: Final = 8
-"""A pixel whose every channel is at most this was not scanned, as in `bundle.tissue`."""
+BLACK: Final = TissueFinder.black
+"""A pixel whose every channel is at most this was not scanned."""
 LEAST_PIXELS: Final = 1000
 LEAST_ANGLE: Final = np.radians(5.0)
 """Stains whose colours differ by less are not told apart."""
@@ -94,6 +94,10 @@ class StainNormaliser:
         Args:
             slide: an open slide.
             look: changes the slide's colours before they are estimated and normalised, uint8 (3, h, w) to the same.
+
+        Raises:
+            ConfigError: torchstain is not installed.
+            SlideReadError: the slide's pixel data is damaged.
         """
         look = look or unchanged
         if self.method == "none":
@@ -122,6 +126,14 @@ def tissue_pixels(slide: Slide, mpp: float = 4.0, look: TileColours = unchanged)
     """RGB (n, 3) of up to `FIELDS` places of `FIELD_PX` squared, spread evenly over the tissue of the whole file.
 
     As many in a large slide as in a small one: a whole slide without coarse levels would have to be decoded for it.
+
+    Args:
+        slide: an open slide, or a region of one.
+        mpp: µm per pixel at which it is looked at, where its own is known.
+        look: see `StainNormaliser`.
+
+    Raises:
+        SlideReadError: its pixel data is damaged.
     """
     with open_slide(slide.path, mpp=slide.mpp) as whole:
         tissue = TissueFinder()(whole)

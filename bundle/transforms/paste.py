@@ -41,6 +41,9 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         warp: strength of a random smooth bend, as a part of the crop's size.
         decoys: most pieces of the tile's own background pasted with the same borders and shapes, labelled background:
             without them the network may learn to see pasting instead of glomeruli.
+
+    Raises:
+        BundleError: the datalist, an image or an annotation cannot be read, see `read_datalist` and `read_cutout`.
     """
 
     def __init__(

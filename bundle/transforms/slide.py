@@ -17,9 +17,14 @@ from bundle.stream.prediction import class_probabilities, decide
 class OpenSlided(MapTransform):
     """Replace a path by the open `Slide`; the item's "mpp" and "region" are heeded where present.
 
+    Args:
+        keys: the paths' keys.
+        needs_mpp: whether a slide of unknown µm/px is an error.
+
     Raises:
         SlideReadError: the file cannot be read.
         UnknownResolutionError: it states no µm/px, none was given, and `needs_mpp`.
+        ConfigError: "mpp" is no resolution, or "region" does not lie inside the slide.
     """
 
     def __init__(self, keys: KeysCollection, needs_mpp: bool = True) -> None:
@@ -50,7 +55,12 @@ class ReadSlided(MapTransform):
         self.mpp = mpp
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The item with pixels; its "name" (the file's stem if it has none) and "mpp", the pixels' resolution."""
+        """The item with pixels; its "name" (the file's stem if it has none) and "mpp", the pixels' resolution.
+
+        Raises:
+            UnknownResolutionError: the slide's µm/px is not known.
+            SlideReadError: its pixel data is damaged.
+        """
         item = {key: value for key, value in data.items() if key != "region"}
         for key in self.key_iterator(item):
             slide = item[key]
@@ -77,7 +87,13 @@ class RasterizeLabeld(MapTransform):
         self.slide_key = slide_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The item with its label as an array, the `Annotation` itself and the label's "downsample"."""
+        """The item with its label as an array, the `Annotation` itself and the label's "downsample".
+
+        Raises:
+            AnnotationError: the annotation cannot be read, or does not fit the slide.
+            DatalistError: the item has none.
+            ConfigError: `tiles` are in micrometres and the slide's µm/px is not known.
+        """
         item: dict[Any, Any] = dict(data)
         slide = item[self.slide_key]
         downsample = self.tiles.downsample(slide.mpp)

@@ -1,13 +1,13 @@
 """Segment a slide or a region of it by the bundle's streaming inference: the configs are the program."""
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 
+from bundle.cohort.attempt import run_inference
 from bundle.cohort.segmentation import Segmentation, read_segmentation
 from bundle.data.annotations import read_annotation, write_geojson
 from bundle.slide import open_slide
@@ -59,7 +59,7 @@ def segment(
     if window is not None:
         own["dataset#data#region"] = [window.x, window.y, window.width, window.height]
         own |= ConfigParser.load_config_file(POLYGONS)
-    _run(found, own)
+    run_inference(found.files, found.arguments, {**found.overrides, **own})
     path = Path(output_dir) / "glomeruli.geojson"
     if window is not None and region is not None:
         write_geojson(of_region(read_annotation(path), window, region), path)
@@ -71,17 +71,12 @@ def segment(
 
 
 def fingerprint(config_files: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """What `segment` would state as its fingerprint: other weights or settings give another one."""
+    """What `segment` would state as its fingerprint: other weights or settings give another one.
+
+    Raises:
+        BundleError: config or weights cannot be used.
+    """
     return {"fingerprint": _fingerprint(read_segmentation(config_files, overrides, ROOT))}
-
-
-def _run(found: Segmentation, own: Mapping[str, Any]) -> None:
-    # The config's check of the command line, and the fingerprint in summary.json, are of this.
-    sys.argv[1:] = found.arguments
-    workflow = ConfigWorkflow(found.files, workflow_type="inference", **{**found.overrides, **own})
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
 
 
 def _fingerprint(found: Segmentation) -> str:

@@ -61,7 +61,11 @@ class Segmenter:
         return self._segment(model_of(name, self.settings), slide, request, folder, {})
 
     def fingerprint(self, name: str) -> str:
-        """Of a model's config and weights, as its results hold it."""
+        """Of a model's config and weights, as its results hold it.
+
+        Raises:
+            EngineError: the bundle refused.
+        """
         model = model_of(name, self.settings)
         job = {"config_files": model.config_files, "overrides": model.overrides}
         return str(self.engine.ask("fingerprint", **job)["fingerprint"])

@@ -19,8 +19,6 @@ NAMES: Final = (
     "patient_regex",
     "stain",
 )
-
-
 OF_OTHER_APPS: Final = ("server_mode", "zoo_source", "zoo_repo", "sam2", "skip_trainers")
 """Settings of MONAI Label's own apps, which people are used to give; they mean nothing here."""
 

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from bundle.errors import FindingsError
 from bundle.findings.recognition_calibration import (
     Platt,
-    auc_interval,
+    auc_bootstrap_interval,
     calibration_error,
     fit_platt,
     out_of_fold,
@@ -157,13 +157,13 @@ def test_lesions_of_a_single_patient_cannot_be_cross_validated():
 def test_the_auc_s_interval_is_wider_the_fewer_patients_there_are():
     values, present = two_classes(1000, 1)
     scores = values[:, 0]
-    many = auc_interval(scores, present, np.arange(1000).astype(str), 100)
-    few = auc_interval(scores, present, np.repeat(np.arange(20), 50).astype(str), 100)
+    many = auc_bootstrap_interval(scores, present, np.arange(1000).astype(str), 100)
+    few = auc_bootstrap_interval(scores, present, np.repeat(np.arange(20), 50).astype(str), 100)
     truth = norm.cdf(1 / 2**0.5)
     assert many[0] < truth < many[1]
     assert many[1] - many[0] < 0.08
     assert few[0] < roc_auc_score(present, scores) < few[1]
-    assert np.isnan(auc_interval(scores, present, ["a"] * 1000)).all()
+    assert np.isnan(auc_bootstrap_interval(scores, present, ["a"] * 1000)).all()
 
 
 TABLE = pd.DataFrame({"entity_id": ["a", "b", "c", "d"], "class": ["normal", "global_sclerosis", "", "normal"]})

@@ -9,7 +9,7 @@ import torch
 from transformers import SegGptConfig, SegGptForImageSegmentation
 from transformers.models.seggpt.modeling_seggpt import SegGptAttention
 
-from bundle.networks.seggpt.colours import PALETTE, normalise, paint
+from bundle.networks.seggpt.colours import PALETTES, normalise, paint
 from bundle.prompts import PromptSet
 
 SIDE = 32
@@ -45,7 +45,7 @@ def random_prompts(count: int, seed: int = 0, side: int = SIDE) -> PromptSet:
 
 def normalised(prompts: PromptSet) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and painted masks (K, 3, side, side) as `SegGPT.predict_masks` takes them."""
-    painted = paint(torch.tensor(prompts.labels), torch.tensor(PALETTE, dtype=torch.float32))
+    painted = paint(torch.tensor(prompts.labels), torch.tensor(PALETTES["seggpt"], dtype=torch.float32))
     return normalise(torch.tensor(prompts.images) / 255), normalise(painted)
 
 

@@ -10,7 +10,7 @@ from transformers.models.seggpt.image_processing_pil_seggpt import SegGptImagePr
 
 from bundle.errors import ConfigError
 from bundle.networks import SegGPT
-from bundle.networks.seggpt.colours import PALETTE, class_scores, denormalise, normalise, paint
+from bundle.networks.seggpt.colours import PALETTES, class_scores, denormalise, normalise, paint
 from bundle.prompts import PromptSet
 from tests.cohort import ROOT
 from tests.networks.seggpt_models import SIDE, normalised, random_prompts, random_tiles, tiny_model
@@ -62,25 +62,25 @@ def test_the_embedding_type_reaches_the_model():
 
 
 def test_the_palette_is_transformers_own():
-    assert tuple(SegGptImageProcessorPil().get_palette(3)) == PALETTE
+    assert tuple(SegGptImageProcessorPil().get_palette(3)) == PALETTES["seggpt"]
 
 
 def test_masks_are_painted_and_read_back():
     labels = torch.tensor(random_prompts(2).labels)
-    palette = torch.tensor(PALETTE, dtype=torch.float32)
+    palette = torch.tensor(PALETTES["seggpt"], dtype=torch.float32)
     scores = class_scores(denormalise(normalise(paint(labels, palette))), palette)
     assert torch.equal(scores.argmax(1), labels.long())
     assert scores.amax(1) == pytest.approx(0, abs=1e-3)
 
 
 def test_unknown_is_painted_as_background():
-    palette = torch.tensor(PALETTE, dtype=torch.float32)
+    palette = torch.tensor(PALETTES["seggpt"], dtype=torch.float32)
     assert torch.equal(paint(torch.tensor([[255, 2]]).byte(), palette), paint(torch.tensor([[0, 2]]).byte(), palette))
 
 
 @pytest.mark.parametrize("part", [0.3, 0.45, 0.5, 0.6])
 def test_a_mix_of_two_near_colours_has_about_its_part_as_probability(part):
-    palette = torch.tensor(PALETTE, dtype=torch.float32)
+    palette = torch.tensor(PALETTES["seggpt"], dtype=torch.float32)
     mixed = ((1 - part) * palette[1] + part * palette[2])[None, :, None, None] / 255
     probabilities = (class_scores(mixed, palette) / 8192)[0, :, 0, 0].softmax(0)
     assert float(probabilities[2] / (probabilities[1] + probabilities[2])) == pytest.approx(part, abs=0.012)
@@ -138,7 +138,7 @@ def test_repetitions_are_the_mean_over_different_orders_by_the_seed():
     }
     assert all(len({str(palette) for palette in found}) == 3 for found in orders.values())
     assert all(palette[0] == [0, 0, 0] for found in orders.values() for palette in found)
-    assert all(found[0] == [list(colour) for colour in PALETTE] for found in orders.values())
+    assert all(found[0] == [list(colour) for colour in PALETTES["seggpt"]] for found in orders.values())
     assert len({str(found) for found in orders.values()}) > 1
     network = SegGPT(tiny_model(), prompts, repetitions=3).eval()
     with torch.inference_mode():

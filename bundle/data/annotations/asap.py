@@ -21,8 +21,9 @@ def read_asap(root: Element, path: Path, class_map: Mapping[str, str] | None) ->
     measures are skipped with a warning.
 
     Raises:
-        AnnotationError: a coordinate is no number.
+        AnnotationError: a coordinate is no number, or an outline cannot be mended.
         UnknownClassError: a group is in no class map.
+        ConfigError: see `classmap.label_of`.
     """
     return annotation(_read_object(element, path, class_map) for element in root.iterfind("Annotations/Annotation"))
 

@@ -28,8 +28,9 @@ def read_features(features: Sequence[Any], path: Path, class_map: Mapping[str, s
     warning, since they outline nothing.
 
     Raises:
-        AnnotationError: a feature is malformed.
+        AnnotationError: a feature is malformed, or an outline cannot be mended.
         UnknownClassError: a class name is in no class map.
+        ConfigError: see `classmap.label_of`.
     """
     return annotation(_read_feature(f, i, path, class_map) for i, f in enumerate(features))
 

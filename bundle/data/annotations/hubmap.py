@@ -42,6 +42,7 @@ def read_hubmap_csv(
 
     Raises:
         AnnotationError: no such CSV or id, no size, or runs that do not fit the size.
+        ConfigError: see `classmap.label_of`.
     """
     if slide_size is None:
         raise AnnotationError(f"{path}: run lengths need the slide's size; give `slide_size`")

@@ -27,8 +27,9 @@ def read_imagescope(root: Element, path: Path, class_map: Mapping[str, str] | No
     (`NegativeROA="1"`) are cut out of the other regions of their layer.
 
     Raises:
-        AnnotationError: a vertex is no number.
+        AnnotationError: a vertex is no number, or an outline cannot be mended.
         UnknownClassError: the names of an object are in no class map.
+        ConfigError: see `classmap.label_of`.
     """
     return annotation(found for layer in root.iter("Annotation") for found in _read_layer(layer, path, class_map))
 

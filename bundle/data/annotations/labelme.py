@@ -18,8 +18,9 @@ def read_labelme(document: Mapping[str, Any], path: Path, class_map: Mapping[str
     """The annotation in a labelme document; shapes are polygons, rectangles (2 points) or circles (centre, rim).
 
     Raises:
-        AnnotationError: a shape is malformed or of another kind.
+        AnnotationError: a shape is malformed or of another kind, or an outline cannot be mended.
         UnknownClassError: a label is in no class map.
+        ConfigError: see `classmap.label_of`.
     """
     return annotation(_read_shape(shape, i, path, class_map) for i, shape in enumerate(document["shapes"]))
 

@@ -33,6 +33,13 @@ class MaskTable:
     Keys of the mapping: a value ("1"), a colour ("#ff0000"), brighter than a value (">127"), any other value but 0
     ("*"), or "instances": each value is one object. Values are class names that the class map knows. Value 0 and black
     are background unless they are named.
+
+    Attributes:
+        names: class name of each value; a colour's value is 0xrrggbb, that of all brighter than `threshold` is -1.
+        is_colour: whether the values are colours.
+        rest: class name of "*".
+        instances: class name of "instances".
+        threshold: the grey level above which a pixel is in the object.
     """
 
     names: Mapping[int, str]
@@ -81,8 +88,10 @@ def read_mask(
         min_area_px: objects of fewer mask pixels are left out.
 
     Raises:
-        AnnotationError: the file is no image or too large.
+        AnnotationError: the file is no image or too large, in colour without a table of colours, or its values are no
+            whole numbers.
         UnknownClassError: a value is not in the table, or its name in no class map.
+        ConfigError: see `classmap.label_of`.
     """
     values = _index_values(load_mask(path), table, path)
     # A table that names value 0 makes it an object like the others.

@@ -65,7 +65,7 @@ class Annotation:
             downsample: level-0 pixels per output pixel.
 
         Returns:
-            Shape (height, width): 0 background, 1 to 3 the classes of `bundle.classes`, 255 ignore.
+            uint8 (height, width): 0 background, 1 to 3 the classes of `bundle.classes`, 255 ignore.
         """
         image = np.full((height, width), BACKGROUND_INDEX if self.complete else IGNORE_INDEX, np.uint8)
         near = self._near(x, y, width * downsample, height * downsample)

@@ -85,7 +85,8 @@ def glomerulus(
         foreign: kept for writing back.
 
     Raises:
-        UnknownClassError: no name is known.
+        UnknownClassError, ConfigError: see `classmap.label_of`.
+        AnnotationError: the shape cannot be mended, see `mended`.
     """
     name, label = label_of(names, class_map, path)
     is_sound = drawn is None or (isinstance(drawn, Polygon | MultiPolygon) and drawn.is_valid)

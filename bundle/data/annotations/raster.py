@@ -11,8 +11,8 @@ def covered_pixels(polygon: BaseGeometry, width: int, height: int) -> tuple[slic
 
     A pixel is covered when its centre is inside by the even-odd rule; of a centre on the border, the polygon to its
     right or below owns it, so that polygons that share a border share no pixel. The parity of the border crossings left
-    of each centre is summed along the rows (polygon scan conversion), which costs
-    vertices + pixels; `skimage.draw.polygon` follows the same rule at vertices x pixels.
+    of each centre is summed along the rows (polygon scan conversion), which costs vertices + pixels;
+    `skimage.draw.polygon` follows the same rule at vertices x pixels.
 
     Returns:
         Row slice, column slice and boolean mask of that window; `None` when nothing of the image is in reach.

@@ -48,8 +48,9 @@ class SegGPT(nn.Module):
         embedding_type: "semantic" where a colour means the same class in all prompts, as here; or "instance".
         repetitions: forward passes a tile, 1 to 6, each with the classes' colours in another order; their scores are
             averaged, so that no class gains by its colour.
-        palette: the classes' colours, see `PALETTES`.
-        temperature: squared 8-bit levels of colour by which scores are divided; `None` takes `default_temperature`.
+        palette: the classes' colours, see `bundle.networks.seggpt.colours.PALETTES`.
+        temperature: squared 8-bit levels of colour by which scores are divided; `None` takes the `default_temperature`
+            of the palette.
         seed: of the orders of colours.
 
     Raises:

@@ -17,10 +17,8 @@ PALETTES = {
 
 "seggpt" is what `SegGptImageProcessor.get_palette(3)` of transformers gives. "distinct" is for networks trained here:
 its classes lie 361 levels apart, not 128, so that calling one the other costs as much as missing it; and the mean of
-its classes is nearer to each of them than to background, so that a network finds them before it can
-tell them apart.
+its classes is nearer to each of them than to background, so that a network finds them before it can tell them apart.
 """
-PALETTE = PALETTES["seggpt"]
 
 
 def default_temperature(name: str) -> float:
