@@ -30,3 +30,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # an unlink that fails must not hide why the write failed
             temporary.unlink()
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all.
+
+    Raises:
+        OutputError: see `atomic_path`.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -27,7 +27,7 @@ from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import read_datalist
 from bundle.data.datalist_files import SPLITS
 from bundle.errors import BundleError, PromptError
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 from bundle.prompts import (
     PromptEntry,
     PromptSet,

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.errors import BundleError
 from bundle.findings.store import SLIDES, CropStore
 from bundle.geometry import Size
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     with atomic_path(options.output_dir / "entities_benchmark.csv") as temporary:
         samples.to_csv(temporary, index=False)
-    with atomic_path(options.output_dir / "entities_benchmark.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(options.output_dir / "entities_benchmark.md", text)
     print(text)
     return 0
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 from monai.bundle import ConfigWorkflow
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import read_datalist
 from bundle.errors import BundleError
@@ -60,8 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     table = _table(draws, options.output_dir)
-    with atomic_path(options.output_dir / "few_shot.md") as temporary:
-        temporary.write_text(table, encoding="utf-8")
+    write_text(options.output_dir / "few_shot.md", table)
     print(table)
     return 0
 

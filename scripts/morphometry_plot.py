@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import wilcoxon
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.classes import CLASS_NAMES, GLOBAL, GLOMERULUS_CLASSES, NORMAL
 from bundle.data.annotations import ANNOTATION_SUFFIXES
 from bundle.errors import AnnotationError, BundleError
@@ -72,8 +72,7 @@ def _measured(options: argparse.Namespace) -> Path:
     rows = [{"image": f"{f.stem}.svs", "label": str(f.resolve()), "patient": f.stem, "stain": "unknown"} for f in files]
     folder: Path = options.output_dir / f"{options.name}_store"
     datalist = folder.with_name(f"{options.name}_datalist.json")
-    with atomic_path(datalist) as temporary:
-        temporary.write_text(json.dumps({"test": rows}), encoding="utf-8")
+    write_text(datalist, json.dumps({"test": rows}))
     source = EntitySource(datalist, mpp=options.mpp or 1.0, geometry_only=True)
     EntityExtraction(source, Entities(), SlideTable(), folder).run()
     return folder

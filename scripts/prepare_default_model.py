@@ -8,6 +8,7 @@
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from bundle.classes import NORMAL
 from bundle.data.datalist import DatalistItem, write_datalist
 from bundle.data.presets import ItemsBySplit, preset_items
+from bundle.errors import BundleError
 from bundle.geometry import Size
 from bundle.phantom import STAINS, Phantom, PhantomSpec, write_phantom
 
@@ -46,8 +48,8 @@ PHANTOM_SIZE = Size(3000, 2000)
 PHANTOM_MPP = 1.0
 
 
-def main() -> None:
-    """Parse the arguments and write datalist.json and crops.json."""
+def main() -> int:
+    """Parse the arguments and write datalist.json and crops.json; give the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with fields/, crops/, patches/ and annotations/hubmap/"
@@ -55,7 +57,15 @@ def main() -> None:
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the datalists and the phantoms")
     parser.add_argument("--phantoms", type=int, default=1, help="phantom slides per stain for training (default: 1)")
     arguments = parser.parse_args()
+    try:
+        _prepare(arguments)
+    except BundleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
+
+def _prepare(arguments: argparse.Namespace) -> None:
     items: ItemsBySplit = defaultdict(list, preset_items("fields", arguments.data / "fields"))
     for number, item in enumerate(items["training"]):
         items["training"][number] = replace(item, patient=f"{item.patient}_{number % FIELD_GROUPS}")
@@ -122,4 +132,4 @@ def tiles(folder: Path) -> list[DatalistItem]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yaml
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.errors import BundleError, ConfigError
 
 NAME = "pathology_glomeruli_segmentation"
@@ -171,8 +171,7 @@ def write_sums(archive: Path, contents: Mapping[str, bytes]) -> Path:
     lines = [f"{hashlib.sha256(archive.read_bytes()).hexdigest()}  {archive.name}"]
     lines += [f"{hashlib.sha256(contents[name]).hexdigest()}  {NAME}/{name}" for name in sorted(contents)]
     path = archive.with_suffix(".sha256")
-    with atomic_path(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text(path, "\n".join(lines) + "\n")
     return path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import CLASS_NAMES
 from bundle.errors import BundleError, DatalistError
 from bundle.evaluation.tables import FOREGROUND, cell
@@ -32,8 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.out is None:
             print(text)
         else:
-            with atomic_path(options.out) as temporary:
-                temporary.write_text(text + "\n", encoding="utf-8")
+            write_text(options.out, text + "\n")
     except BundleError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -17,7 +17,7 @@ from typing import Any, Final
 import pandas as pd
 from monai.bundle import ConfigParser
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.data.presets import preset_items
 from bundle.errors import BundleError
 from bundle.findings.embedding import embed_crops
@@ -112,8 +112,7 @@ def _write(curves: pd.DataFrame, folder: Path) -> None:
     best = curves[curves["classifier"] == BEST]
     unseen = best[best["transfer"] == UNSEEN]
     plot_shots(unseen, folder / "shots.png", lines="encoder")
-    with atomic_path(folder / "shots.md") as temporary:
-        temporary.write_text(shots_markdown(best, lines="encoder"), encoding="utf-8")
+    write_text(folder / "shots.md", shots_markdown(best, lines="encoder"))
     print(shots_markdown(unseen, lines="encoder"))
 
 

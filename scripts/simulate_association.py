@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from tqdm import tqdm
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.findings.aggregation import Selection, measured, patient_features
 from bundle.findings.association_pairs import Cohort, Limits, associate, associate_glomeruli
 from bundle.findings.association_simulation import ALPHA, GLOMERULI, PATIENTS, PLANTED, VARIABLES, simulate, stated
@@ -169,8 +169,7 @@ def write(pairs: pd.DataFrame, options: argparse.Namespace, minutes: float) -> N
     )
     table = pd.concat([table.assign(table=name) for name, table in tables.items()]).set_index("table")
     for name, content in (("association.md", text), ("association.csv", table.to_csv())):
-        with atomic_path(options.output_dir / name) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(options.output_dir / name, content)
     plot(by_patient, options.output_dir / "association.png")
 
 

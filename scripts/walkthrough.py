@@ -29,7 +29,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.errors import BundleError, CellError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,8 +102,7 @@ def write_walkthrough(text: str, places: Places) -> None:
             _save_pictures(PICTURE.findall(after), output_dir, cell["code"])
     parts.append(_after_last_cell(text))
     images = Path(os.path.relpath(output_dir, document.parent)).as_posix()
-    with atomic_path(document) as temporary:
-        temporary.write_text("".join(parts).replace(f"]({IMAGES}/", f"]({images}/"), encoding="utf-8")
+    write_text(document, "".join(parts).replace(f"]({IMAGES}/", f"]({images}/"))
 
 
 def run_commands(code: str) -> None:

@@ -155,7 +155,7 @@ class Cohort:
         try:
             from bundle.cohort.ray_executor import RayExecutor
         except ImportError as error:
-            raise CohortError("executor ray: Ray is not installed; pip install 'glomeruli-bundle[cluster]'") from error
+            raise CohortError("executor ray: Ray is not installed; pip install -e '.[cluster]'") from error
         with closing(RayExecutor(self.address, self.workers, self._limits, self.gpus)) as on_ray:
             yield on_ray
 

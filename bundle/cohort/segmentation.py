@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from bundle.command_line import PLACES, check_overrides, config_fingerprint
 from bundle.errors import ConfigError, WeightsError
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 from bundle.study.plan import flat
 
 OURS = PLACES | {"mpp", "progress"}

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.cohort.job import Job
 from bundle.cohort.places import STATE, publish
 from bundle.errors import OutputError, SlideReadError
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -166,8 +166,7 @@ def _write(job: Job, target: Path, record: dict[str, Any]) -> None:
     }
     work = job.places.work
     with _writing(target):
-        with atomic_path(work / STATE) as temporary:
-            temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(work / STATE, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(work / STATE, target)
         work.rmdir()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import CLASS_NAMES
 from bundle.cohort.job import Outcome, Status
 from bundle.cohort.lock import hold
@@ -101,8 +101,7 @@ def write_summary(rows: Sequence[Row], root: Path) -> None:
             raise OutputError(f"{root}: another runner has been writing the summary for {LOCK_WAIT_S:g} s; run again")
         try:
             for name, text in texts.items():
-                with atomic_path(places.work / name) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
+                write_text(places.work / name, text)
                 os.replace(places.work / name, root / name)
         except OSError as error:
             raise OutputError(f"{root}: the summary cannot be written ({error})") from error

@@ -16,7 +16,7 @@ import numpy as np
 from monai.data import PILWriter
 from numpy.typing import NDArray
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.classes import BACKGROUND_INDEX, GLOMERULUS_CLASSES, IGNORE_INDEX, NUM_CLASSES
 from bundle.data.annotations.masks import MAX_MASK_PX
 from bundle.data.datalist import DatalistItem, load_annotation
@@ -230,5 +230,4 @@ def _read_json(path: Path) -> Any:
 
 
 def _write_json(document: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(document, indent=1) + "\n")

@@ -11,7 +11,8 @@ from bundle.atomic import atomic_path
 from bundle.classes import GLOMERULUS_CLASSES
 from bundle.data.annotations import Annotation
 from bundle.errors import ConfigError, OutputError
-from bundle.outputs.savers import SaveOutputd, file_sha256
+from bundle.hashing import file_sha256
+from bundle.outputs.savers import SaveOutputd
 from bundle.slide import Slide
 
 if TYPE_CHECKING:

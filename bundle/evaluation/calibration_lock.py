@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.errors import ConfigError, WeightsError
 from bundle.evaluation.triage import Thresholds
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 
 FORMAT: Final = 1
 SEAL: Final = "seal"
@@ -71,8 +71,7 @@ def write_lock(path: Path | str, lock: Lock, report: Mapping[str, Any]) -> None:
     settings = {name: value if isinstance(value, _PLAIN) else str(value) for name, value in lock.settings.items()}
     content = {"format": FORMAT, **asdict(replace(lock, settings=settings)), **report}
     text = json.dumps({**content, SEAL: _seal(content)}, indent=2, ensure_ascii=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def read_lock(path: Path | str) -> Lock:

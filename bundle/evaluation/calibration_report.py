@@ -16,7 +16,7 @@ from bundle.evaluation.calibration import Sample, fit_temperature, reliability
 from bundle.evaluation.calibration_lock import Lock, write_lock
 from bundle.evaluation.calibration_plot import reliability_diagram
 from bundle.evaluation.triage import abstention_threshold, claims, decisions, find_thresholds, held_out
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 
 LOCK: Final = "calibration.json"
 ROW: Final = ["slide", "patient", "stain", "predicted", "true"]

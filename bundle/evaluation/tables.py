@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import CLASS_NAMES
 from bundle.evaluation.statistics import Interval, bootstrap_interval, patients_of
 
@@ -110,13 +110,3 @@ def write_tables(frame: pd.DataFrame, summaries: Mapping[str, pd.DataFrame], fol
         for measure, part in summary.groupby("measure", sort=False):
             sections += [f"## {measure} per {by}", markdown(part, by)]
     write_text(folder / "summary.md", "\n\n".join(sections) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all.
-
-    Raises:
-        OutputError: `path` cannot be written.
-    """
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

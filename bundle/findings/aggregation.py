@@ -107,9 +107,12 @@ def measured(entities: pd.DataFrame, selection: Selection, where: str) -> pd.Dat
     Infinite values become NaN, as a mean would be lost to one of them.
 
     Raises:
-        FindingsError: one of `selection.features` is no numeric column of the table.
+        FindingsError: one of `selection.features` is no numeric column of the table; or a class is selected, and the
+            table has none.
     """
     names = _feature_columns(entities, selection, where)
+    if selection.of_class is not None and "class" not in entities:
+        raise FindingsError(f"{where}: has no column 'class' to select {selection.of_class!r} by; leave of_class out")
     rows = entities if selection.of_class is None else entities[entities["class"] == selection.of_class]
     values = rows[names].astype(float)
     return values.where(np.isfinite(values)).assign(patient=rows["patient"])

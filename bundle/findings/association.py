@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 from monai.utils import ensure_tuple
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.errors import ConfigError, FindingsError
 from bundle.findings.aggregation import Selection, measured, patient_features, read_entities, select
 from bundle.findings.association_pairs import Cohort, Limits, associate, associate_glomeruli
@@ -138,8 +138,7 @@ class Association:
             "associations.md": report(table, summary),
         }
         for name, text in texts.items():
-            with atomic_path(self.output_dir / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(self.output_dir / name, text)
         heat_map(table, self.output_dir / "heatmap.png", self.fdr)
         volcano(table, self.output_dir / "volcano.png", self.fdr)
         for warning in summary.warnings(table):

@@ -10,7 +10,7 @@ import pandas as pd
 from bundle import __version__
 from bundle.command_line import config_fingerprint
 from bundle.findings.association_pairs import set_apart
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 
 SHOWN: Final = 20
 """Pairs in the table where fewer were found."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pandas as pd
 
 from bundle import __version__
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import CLASS_NAMES
 from bundle.errors import ConfigError, FindingsError
 from bundle.findings import case_plots
@@ -17,7 +17,7 @@ from bundle.findings.aggregation import Selection, measured, read_entities
 from bundle.findings.case_page import Card, page
 from bundle.findings.case_plots import AREA
 from bundle.findings.case_typicality import Typicality, typicality
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 
 if TYPE_CHECKING:
     from bundle.findings.store import CropStore
@@ -107,8 +107,7 @@ class CasePage:
             found.z.add_prefix("z_")
         )
         for name, content in (("findings.csv", numbers.to_csv()), (PAGE, text)):
-            with atomic_path(self.output_dir / name) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+            write_text(self.output_dir / name, content)
         logger.info("%d glomeruli beside %d: %s", len(slide), len(cohort), self.output_dir / PAGE)
         return self.output_dir / PAGE
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from bundle.errors import ConfigError
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 from bundle.prompts.features import ColourTexture
 from bundle.weights import load_weights
 

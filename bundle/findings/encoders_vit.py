@@ -16,7 +16,7 @@ from torch import nn
 from bundle.errors import ConfigError, WeightsError
 from bundle.findings.encoders import Images, Masks, resized
 from bundle.findings.vit import ViTSizes, read_vit
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)

@@ -14,7 +14,7 @@ from bundle.data.datalist import load_annotation, read_items
 from bundle.errors import DatalistError, UnknownResolutionError
 from bundle.findings.morphometry import Outline
 from bundle.geometry import Rect, Size
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 from bundle.slide import Slide, open_slide
 
 LABEL_KEYS = ("label_mpp", "class_map", "mask_values", "min_area_px")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.errors import ConfigError
 from bundle.findings.embedding import Embeddings, embed_crops
 from bundle.findings.embedding_crops import DESCRIPTORS, Crops
@@ -116,8 +116,7 @@ class Recognition:
         if len(curves):
             plot_shots(curves, folder / "shots.png")
         grades = grade_rows(lesions, [found for found, _ in judged])
-        with atomic_path(folder / "findings.md") as temporary:
-            temporary.write_text(report(embeddings, scores, grades, curves, self.chosen), encoding="utf-8")
+        write_text(folder / "findings.md", report(embeddings, scores, grades, curves, self.chosen))
         logger.info("%d lesions; tables, classifiers and probabilities in %s", len(lesions), folder)
 
     def _judge(self, embeddings: Embeddings, lesion: Lesion, folder: Path) -> tuple[OutOfFold | None, np.ndarray]:

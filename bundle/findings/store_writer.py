@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 import zarr
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.cohort.lock import hold
 from bundle.errors import ConfigError, OutputError
 from bundle.findings.entities_crop import Crop, Cropper
@@ -173,8 +173,7 @@ class CropWriter:
             write_rows(slide.rows, self._part(slide.key, "parquet"))
             start = slide.stop - len(slide.rows)
             seal = {"key": slide.key, "source": slide.source, "start": start, "stop": slide.stop}
-            with atomic_path(self._part(slide.key, "json")) as temporary:
-                temporary.write_text(json.dumps({**seal, "summary": slide.summary}), encoding="utf-8")
+            write_text(self._part(slide.key, "json"), json.dumps({**seal, "summary": slide.summary}))
             self._sealed[slide.key] = slide.source
 
     def _rewind(self, count: int) -> None:

@@ -1,6 +1,5 @@
 """Write what was found on a slide: mask, polygons, overlay, summary. Each file appears whole or not at all."""
 
-import hashlib
 import json
 import platform
 from abc import abstractmethod
@@ -17,11 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bundle import __version__
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.classes import GLOBAL, GLOMERULUS_CLASSES
 from bundle.data.annotations import Annotation, write_geojson
 from bundle.data.medical import write_medical
 from bundle.evaluation.triage import DECISIONS
+from bundle.hashing import file_sha256
 from bundle.outputs.glomeruli import AREA, PROBABILITY, count_by_class
 from bundle.outputs.overlay import draw_overlay
 from bundle.outputs.pyramid import write_pyramid
@@ -144,8 +144,7 @@ class SaveSummaryd(SaveOutputd):
     def save(self, slide: Slide, glomeruli: Annotation, folder: Path) -> None:
         """Write the summary."""
         text = json.dumps(summary(slide, glomeruli, self.provenance), indent=2, ensure_ascii=False)
-        with atomic_path(folder / "summary.json") as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        write_text(folder / "summary.json", text + "\n")
 
 
 class SaveRegionMaskd(MapTransform):
@@ -220,14 +219,6 @@ def _triage(glomeruli: Annotation) -> dict[str, Any]:
         return {}
     counts = {name: sum(p["triage"] == name for p in judged) for name in DECISIONS}
     return {"triage": counts | {"abstained": sum(bool(p["abstain"]) for p in judged)}}
-
-
-def file_sha256(path: Path | str) -> str | None:
-    """SHA-256 of a file's bytes; `None` for a folder (a DICOM slide)."""
-    if not Path(path).is_file():
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fact(value: Any) -> Any:

@@ -24,7 +24,7 @@ from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import KEYS, DatalistItem, item_of_row
 from bundle.data.datalist_files import PATH_KEYS, relative_path
 from bundle.errors import BundleError, PromptError
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 
 OWN_KEYS: Final = ("class", "glomerulus", "sha256")
 UNKNOWN_STAIN: Final = "unknown"

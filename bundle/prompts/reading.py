@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from bundle.errors import BundleError, PromptError
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 from bundle.prompts.cutting import PromptTile, cut_tiles
 from bundle.prompts.entries import PromptEntry, name_of_entry, read_entries
 from bundle.prompts.prompt_set import PromptSet, PromptSource

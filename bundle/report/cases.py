@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from markupsafe import escape
 
 from bundle.errors import AnnotationError, ConfigError, SlideReadError
 from bundle.geometry import Rect
 from bundle.report.deepzoom import DeepZoom, tile_jpeg
-from bundle.report.files import CORRECTED, GLOMERULI, REPORT, SUMMARY, read_json
+from bundle.report.files import CORRECTED, GLOMERULI, REMEDY, REPORT, SUMMARY, read_json
 from bundle.slide import Slide, open_slide
+
+FACTS = {"file", "mpp", "offset_in_file_px", "width_px", "height_px"}
+"""Of the slide, in summary.json."""
 
 SERVER_MARK = b'<meta name="viewer-server" content="">'
 """Where report.html is told that a server shows it."""
@@ -39,9 +43,9 @@ class Case:
 
         Raises:
             SlideReadError: it was not found, cannot be read or is another slide of this name.
-            AnnotationError: summary.json is missing or no JSON object.
+            AnnotationError: summary.json is missing, no JSON object or does not say what was segmented.
         """
-        facts = read_json(self.folder / SUMMARY)["slide"]
+        facts = _slide_facts(self.folder / SUMMARY)
         if self.image is None:
             raise SlideReadError(f"{facts['file']}: not found beside its outputs; say where it is (--slides FOLDER)")
         slide = open_slide(self.image, mpp=facts["mpp"])
@@ -127,3 +131,10 @@ def _find_slide(folder: Path, places: Sequence[Path]) -> Path | None:
     name = Path(str(facts.get("file", ""))).name if isinstance(facts, dict) else ""
     candidates = [place if place.is_file() and place.name == name else place / name for place in places]
     return next((path for path in candidates if name and path.exists()), None)
+
+
+def _slide_facts(path: Path) -> dict[str, Any]:
+    facts = read_json(path).get("slide")
+    if not isinstance(facts, dict) or not facts.keys() >= FACTS:
+        raise AnnotationError(f"{path}: its 'slide' does not have {', '.join(sorted(FACTS))}; {REMEDY}")
+    return facts

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import CLASS_NAMES, GLOMERULUS_CLASSES
 from bundle.errors import AnnotationError
 from bundle.report.files import CORRECTED, GLOMERULI, REMEDY, read_json
@@ -89,6 +89,5 @@ def save_corrections(folder: Path, corrections: Corrections) -> Path:
         corrected = correct(read_json(source), corrections)
     except (KeyError, TypeError, AttributeError) as error:
         raise AnnotationError(f"{source}: is not as inference writes it ({error!r}); {REMEDY}") from error
-    with atomic_path(folder / CORRECTED) as temporary:
-        temporary.write_text(json.dumps(corrected), encoding="utf-8")
+    write_text(folder / CORRECTED, json.dumps(corrected))
     return folder / CORRECTED

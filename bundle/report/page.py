@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, Template
 from markupsafe import Markup
 from tqdm import tqdm
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import GLOBAL, GLOMERULUS_CLASSES, GlomerulusClass
 from bundle.report.deepzoom import DeepZoom, EmbeddedPyramid, base64_jpeg, embed
 from bundle.report.entries import Entry, read_entries
@@ -58,8 +58,7 @@ def write_report(slide: Slide, folder: Path, *, budget_bytes: int = BUDGET_BYTES
     pyramid = embed(slide, zoom, budget_bytes - taken, progress)
     findings = QualityCheck()(slide, [entry.polygon for entry in entries])
     text = render(summary, collection, entries, crops, zoom, pyramid, findings)
-    with atomic_path(folder / REPORT) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / REPORT, text)
     return folder / REPORT
 
 

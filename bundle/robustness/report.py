@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.classes import CLASS_NAMES
 from bundle.errors import DatalistError
-from bundle.evaluation.tables import ALL, FOREGROUND, cell, write_text
+from bundle.evaluation.tables import ALL, FOREGROUND, cell
 from bundle.robustness.perturbations import UNPERTURBED
 
 MEASURES: Final = ("dice", "stratified_dice", "pooled_f1")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.study.checks import check
 from bundle.study.further_tables import (
     comparisons,
@@ -66,15 +66,15 @@ def write_report(cells: Sequence[Cell], networks: Sequence[str], output_dir: Pat
     sections = ["# The study, reproduced", _introduction(cells)]
     for paper in published().tables.values():
         table = fill(paper, results, networks)
-        _write(output_dir / f"table{paper.number}.csv", table.frame().to_csv(index=False))
+        write_text(output_dir / f"table{paper.number}.csv", table.frame().to_csv(index=False))
         sections += [f"## Table {paper.number}: {paper.title}", _markdown(table.text())]
     for name, (numbers, text) in _further(results, shown).items():
-        _write(output_dir / f"{name}.csv", numbers.to_csv(index=False))
+        write_text(output_dir / f"{name}.csv", numbers.to_csv(index=False))
         sections += [f"## {FURTHER[name][0]}", FURTHER[name][1], _markdown(text)]
-    _write(output_dir / "cells.csv", _cells(cells).to_csv(index=False))
+    write_text(output_dir / "cells.csv", _cells(cells).to_csv(index=False))
     boxplots(results, shown, output_dir / "boxplots.png")
     sections += ["## Dice of each image", "![Boxplots of class-stratified Dice](boxplots.png)"]
-    _write(output_dir / "study.md", "\n\n".join(sections) + "\n")
+    write_text(output_dir / "study.md", "\n\n".join(sections) + "\n")
 
 
 def _further(results: Results, networks: Sequence[str]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
@@ -108,8 +108,3 @@ def _cells(cells: Sequence[Cell]) -> pd.DataFrame:
 
 def _markdown(table: pd.DataFrame) -> str:
     return table.to_markdown(index=False, disable_numparse=True)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
-from bundle.atomic import atomic_path
+from bundle.atomic import atomic_path, write_text
 from bundle.errors import ConfigError, WeightsError
 from bundle.handlers import BestModel
 from bundle.networks.seggpt import SegGPT, read_seggpt
@@ -158,8 +158,7 @@ def write_seggpt(network: SegGPT, folder: Path | str) -> None:
     folder = Path(folder)
     config = {**network.model.config.to_dict(), "architectures": ["SegGptForImageSegmentation"]}
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with atomic_path(folder / CONFIG_FILE) as temporary:
-        temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_text(folder / CONFIG_FILE, json.dumps(config, indent=2, sort_keys=True) + "\n")
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
         # Not by `save_file`, whose file none but its owner may read.
         temporary.write_bytes(save(state, metadata={"format": "pt"}))

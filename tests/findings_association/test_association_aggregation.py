@@ -83,6 +83,11 @@ def test_a_selection_that_leaves_nothing_is_named(selection, error, message):
         features(**selection)
 
 
+def test_a_class_cannot_be_chosen_in_a_table_without_classes():
+    with pytest.raises(FindingsError, match="E: has no column 'class' to select 'normal' by"):
+        measured(GLOMERULI.drop(columns="class"), Selection(of_class="normal"), "E")
+
+
 def test_an_unknown_statistic_is_refused():
     with pytest.raises(ConfigError, match="'average' must be one of mean, sd, median or a quantile"):
         patient_features(GLOMERULI, Selection(), ["average"], "E")

@@ -12,7 +12,7 @@ from monai.data import get_track_meta, set_track_meta
 from monai.utils import set_determinism
 
 from bundle.data.annotations import read_annotation
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 from tests.cohort import EVALUATE, INFERENCE, ROOT, TRAIN, command, finish, start, write_cohort
 from tests.networks.seggpt_models import tiny_model
 

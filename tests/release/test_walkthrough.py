@@ -16,7 +16,7 @@ from bundle.classes import GLOMERULUS_CLASSES
 from bundle.data.annotations import Annotation
 from bundle.errors import CellError
 from bundle.geometry import Size
-from bundle.outputs.savers import file_sha256
+from bundle.hashing import file_sha256
 from bundle.phantom import Phantom, PhantomSpec, write_phantom
 from bundle.slide import open_slide
 from scripts.check_docs import main as check_docs

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from bundle.data.annotations import Annotation
-from bundle.errors import ConfigError
+from bundle.errors import AnnotationError, ConfigError
 from bundle.geometry import Rect, Size
 from bundle.outputs import SaveSummaryd
 from bundle.phantom import PhantomSpec
@@ -227,3 +227,11 @@ def test_the_command_starts_without_torch_and_tells_a_mistake_in_one_line(tmp_pa
     assert result.stdout.split() == ["1", "False"]
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("summary", [{}, {"slide": "a.tif"}, {"slide": {"file": "a.tif", "mpp": 1.0}}])
+def test_a_summary_that_does_not_say_what_was_segmented_is_named(segmented, tmp_path, summary):
+    shutil.copytree(segmented, tmp_path / "out")
+    (tmp_path / "out" / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(AnnotationError, match=r"summary\.json: its 'slide' does not have file, height_px, mpp"):
+        find_cases(tmp_path / "out")["out"].slide  # noqa: B018  # opened when it is asked for

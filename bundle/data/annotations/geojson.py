@@ -9,7 +9,7 @@ from typing import Any
 from shapely.geometry import mapping
 from shapely.geometry.base import BaseGeometry
 
-from bundle.atomic import atomic_path
+from bundle.atomic import write_text
 from bundle.classes import GLOMERULUS_CLASSES
 from bundle.data.annotations.model import Annotation, Glomerulus
 from bundle.data.annotations.outlines import Rings, annotation, glomerulus, outline, ring, shown
@@ -45,8 +45,7 @@ def write_geojson(annotation: Annotation, path: Path | str) -> None:
     """
     objects = (*annotation.glomeruli, *annotation.background)
     collection = {"type": "FeatureCollection", "features": [_feature(g) for g in objects]}
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_text(json.dumps(collection), encoding="utf-8")
+    write_text(Path(path), json.dumps(collection))
 
 
 def _read_feature(feature: Any, index: int, path: Path, class_map: Mapping[str, str] | None) -> Glomerulus | None:
