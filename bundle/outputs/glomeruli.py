@@ -42,6 +42,8 @@ class GlomerulusFinder:
         min_area_um2: objects whose pixels cover less are dropped, µm²; without a known resolution none is for this.
         min_solidity: objects that fill less of their convex hull, 0 to 1, are dropped: a glomerulus is round, and what
             is mistaken for one (infiltrate, tubules side by side) mostly is not.
+        min_probability: objects whose pixels' mean probability of any glomerulus is lower are dropped, 0 to 1: the
+            network is less sure of what it only mistakes for one. After temperature scaling, if there is any.
         convex: give what is left the outline of its convex hull where no other object is: Bowman's capsule is
             convex, and urinary space that the network leaves out lies within it.
         simplify: outlines may move by this part of a model pixel; 0 keeps every vertex.
@@ -49,6 +51,7 @@ class GlomerulusFinder:
 
     min_area_um2: float = 4000.0
     min_solidity: float = 0.0
+    min_probability: float = 0.0
     convex: bool = False
     simplify: float = 0.1
 
@@ -71,13 +74,17 @@ class GlomerulusFinder:
         classes = prediction.classes[window]
         area_um2 = inside.sum() * (prediction.downsample * mpp) ** 2 if mpp else np.inf
         polygon = self._outline(prediction, window, inside, size) if area_um2 >= self.min_area_um2 else None
-        if polygon is None or polygon.area < self.min_solidity * polygon.convex_hull.area:
+        foreground = float(prediction.foreground[window][inside & (classes > 0)].mean() / 255)
+        if (
+            polygon is None
+            or polygon.area < self.min_solidity * polygon.convex_hull.area
+            or foreground < self.min_probability
+        ):
             classes[inside] = 0
             return None
         votes = np.bincount(classes[inside], minlength=NUM_CLASSES)
         label = int(votes[1:].argmax()) + 1
         probability = float(prediction.confidence[window][inside & (classes == label)].mean() / 255)
-        foreground = float(prediction.foreground[window][inside & (classes > 0)].mean() / 255)
         if self.convex:
             inside, polygon = self._filled(prediction, window, inside, size, polygon)
         classes[inside] = label

@@ -30,7 +30,7 @@ from bundle.phantom import Phantom, PhantomSpec
 from tests.oracle import ROOT, run_config, write_oracle
 
 OUTPUTS = {"mask.tif", "glomeruli.geojson", "overlay.png", "summary.json"}
-MIN_AREA = "postprocessing#transforms#0#finder#min_area_um2"
+MIN_AREA = "finder#min_area_um2"
 
 
 def infer(slide: Path, output_dir: Path, **overrides: object) -> Path:

@@ -173,6 +173,19 @@ def test_what_is_not_round_is_dropped_when_asked() -> None:
     assert len(find(class_map(classes), finder=GlomerulusFinder(min_area_um2=0, min_solidity=0.5)).glomeruli) == 2
 
 
+def test_what_the_network_is_less_sure_of_is_dropped_when_asked() -> None:
+    classes, foreground = empty(), np.zeros((60, 80))
+    classes[10:30, 10:30] = classes[10:30, 50:70] = NORMAL.index
+    foreground[10:30, 10:30], foreground[10:30, 50:70] = 0.9, 0.6
+    foreground[10:20, 50:70] = 0.7  # 0.65 in the mean
+    prediction = class_map(classes, foreground=foreground)
+    (sure,) = find(prediction, finder=GlomerulusFinder(min_area_um2=0, min_probability=0.7)).glomeruli
+    assert sure.polygon.centroid.x == pytest.approx(20 * 4, abs=1)
+    assert not prediction.classes[:, 40:].any()
+    prediction = class_map(classes, foreground=foreground)
+    assert len(find(prediction, finder=GlomerulusFinder(min_area_um2=0, min_probability=0.64)).glomeruli) == 2
+
+
 CONVEX = GlomerulusFinder(min_area_um2=0, convex=True)
 
 
