@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ class Calibration:
         pixels = self._pixels()
         temperature = round(fit_temperature(pixels), 4)
         self.tempered.temperature = temperature
+        self.finder = replace(self.finder, temperature=temperature)
         found = self._found()
         if found.rows.empty:
             raise DatalistError(f"{self.datalist}: no glomerulus was found in the split {self.split}; train first")

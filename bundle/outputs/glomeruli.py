@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import expit, logit
 from shapely.geometry import MultiPolygon, Polygon
 from skimage.measure import find_contours
 from skimage.morphology import convex_hull_image
@@ -43,7 +44,8 @@ class GlomerulusFinder:
         min_solidity: objects that fill less of their convex hull, 0 to 1, are dropped: a glomerulus is round, and what
             is mistaken for one (infiltrate, tubules side by side) mostly is not.
         min_probability: objects whose pixels' mean probability of any glomerulus is lower are dropped, 0 to 1: the
-            network is less sure of what it only mistakes for one. After temperature scaling, if there is any.
+            network is less sure of what it only mistakes for one. As the network says it without a temperature.
+        temperature: that the map's logits were divided by; the least probability is scaled alike.
         convex: give what is left the outline of its convex hull where no other object is: Bowman's capsule is
             convex, and urinary space that the network leaves out lies within it.
         simplify: outlines may move by this part of a model pixel; 0 keeps every vertex.
@@ -52,6 +54,7 @@ class GlomerulusFinder:
     min_area_um2: float = 4000.0
     min_solidity: float = 0.0
     min_probability: float = 0.0
+    temperature: float = 1.0
     convex: bool = False
     simplify: float = 0.1
 
@@ -78,7 +81,7 @@ class GlomerulusFinder:
         if (
             polygon is None
             or polygon.area < self.min_solidity * polygon.convex_hull.area
-            or foreground < self.min_probability
+            or foreground < expit(logit(self.min_probability) / self.temperature)
         ):
             classes[inside] = 0
             return None

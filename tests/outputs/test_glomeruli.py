@@ -186,6 +186,17 @@ def test_what_the_network_is_less_sure_of_is_dropped_when_asked() -> None:
     assert len(find(prediction, finder=GlomerulusFinder(min_area_um2=0, min_probability=0.64)).glomeruli) == 2
 
 
+def test_a_temperature_changes_what_the_network_says_and_not_what_is_dropped() -> None:
+    classes, logits = empty(), np.zeros((60, 80))
+    classes[10:30, 10:30] = classes[10:30, 50:70] = NORMAL.index
+    logits[10:30, 10:30], logits[10:30, 50:70] = 1.2, 0.8  # 0.77 and 0.69
+    for temperature in (0.5, 1.0, 2.5):
+        prediction = class_map(classes, foreground=1 / (1 + np.exp(-logits / temperature)))
+        finder = GlomerulusFinder(min_area_um2=0, min_probability=0.73, temperature=temperature)
+        (sure,) = find(prediction, finder=finder).glomeruli
+        assert sure.polygon.centroid.x == pytest.approx(20 * 4, abs=1)
+
+
 CONVEX = GlomerulusFinder(min_area_um2=0, convex=True)
 
 
