@@ -11,7 +11,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
 from numpy.typing import NDArray
 
-from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES, GLOBAL, NORMAL, SEGMENTAL
+from bundle.classes import BACKGROUND_INDEX, CLASS_NAMES, GLOBAL, IGNORE_INDEX, NORMAL, SEGMENTAL
 from bundle.data.datalist import read_datalist
 from bundle.transforms.cutouts import GLASS, Cutout, Pose, faded, pose, read_cutout, scarred, warped
 
@@ -41,6 +41,8 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         warp: strength of a random smooth bend, as a part of the crop's size.
         decoys: most pieces of the tile's own background pasted with the same borders and shapes, labelled background:
             without them the network may learn to see pasting instead of glomeruli.
+        bare_prob: probability that a tile shows one glomerulus and no tissue around it, as collections of cut-out
+            glomeruli do. Around the crop it is white, and its label there is ignored.
 
     Raises:
         BundleError: the datalist, an image or an annotation cannot be read, see `read_datalist` and `read_cutout`.
@@ -61,6 +63,7 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         fade: float = 0.0,
         warp: float = 0.0,
         decoys: int = 0,
+        bare_prob: float = 0.0,
     ) -> None:
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
@@ -72,6 +75,7 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         self.fade = fade
         self.warp = warp
         self.decoys = decoys
+        self.bare_prob = bare_prob
         self.crops = [read_cutout(item) for item in read_datalist(datalist, "training")] if datalist else []
         self.by_class: dict[int, list[int]] = defaultdict(list)
         for number, crop in enumerate(self.crops):
@@ -86,9 +90,13 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
         """The sample with glomeruli pasted; label values are the crops' classes."""
         sample = dict(data)
         self.randomize(None)
+        image_key, label_key = self.keys
+        if self.crops and self.bare_prob and self.R.rand() < self.bare_prob:
+            image, label = self._bare(*np.shape(sample[image_key])[1:])
+            sample[image_key], sample[label_key] = np.moveaxis(image, 2, 0), label[None]
+            return sample
         if not self._do_transform or not self.crops:
             return sample
-        image_key, label_key = self.keys
         image = np.ascontiguousarray(np.moveaxis(np.asarray(sample[image_key]), 0, 2))
         label = np.array(sample[label_key][0])
         untouched, taken = image, label != BACKGROUND_INDEX
@@ -105,6 +113,21 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
             taken = taken | placed
         sample[image_key], sample[label_key] = np.moveaxis(image, 2, 0), label[None]
         return sample
+
+    def _bare(self, height: int, width: int) -> tuple[NDArray, NDArray]:
+        """A tile (height, width, 3) that a crop lies in, white around it, and its label (height, width)."""
+        _, crop = self._draw()
+        centre = self.R.uniform(width / 4, 3 * width / 4), self.R.uniform(height / 4, 3 * height / 4)
+        where = pose(crop.mask.shape, centre, self._scale(crop), self.R.choice([0, 90, 180, 270]), self.R.rand() < 0.5)
+        shown = where.frame(crop.mask.shape, height, width)
+        label = np.where(where.mask(crop, height, width), crop.label, BACKGROUND_INDEX)
+        image = np.where(shown[..., None], where.colours(crop.rgb, height, width), 255).astype(np.uint8)
+        return image, np.where(shown, label, IGNORE_INDEX).astype(np.uint8)
+
+    def _scale(self, crop: Cutout) -> float:
+        """Tile pixels per pixel of the crop, so that its glomerulus gets a diameter of its class."""
+        low, high = self.diameter_um[CLASS_NAMES[crop.label - 1]]
+        return float(self.R.uniform(low, high) / self.mpp / np.sqrt(4 * crop.mask.sum() / np.pi))
 
     def _draw(self) -> tuple[int, Cutout]:
         """The number of a crop, classes by their shares, and the crop, scarred, faded and bent as asked for."""
@@ -146,8 +169,7 @@ class RandPasteGlomerulid(RandomizableTransform, MapTransform):
     def _place(self, image: NDArray, taken: NDArray, crop: Cutout) -> tuple[Pose, NDArray] | None:
         """A pose of `crop` on free tissue and the mask of it, if one is found."""
         height, width = taken.shape
-        low, high = self.diameter_um[CLASS_NAMES[crop.label - 1]]
-        scale = self.R.uniform(low, high) / self.mpp / np.sqrt(4 * crop.mask.sum() / np.pi)
+        scale = self._scale(crop)
         tissue = image.min(axis=2) < GLASS
         angle, flip = self.R.uniform(0, 360), self.R.rand() < 0.5
         for _ in range(TRIES):

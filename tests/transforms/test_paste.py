@@ -262,3 +262,21 @@ def test_decoys_change_the_picture_and_not_the_label(datalist):
     assert max(mask.sum() for mask in changed) * MPP**2 > np.pi / 4 * 80**2
     for found in decoyed:
         assert set(np.unique(found["label"])) <= {0, 1, 3}
+
+
+def test_a_bare_tile_shows_one_glomerulus_on_white_and_asks_for_nothing_around_it(datalist):
+    transform, seen = make(datalist, bare_prob=1.0), set()
+    for seed in range(8):
+        found = paste(transform, tile(label=1), seed)
+        image, label = found["image"], found["label"][0]
+        assert image.shape == (3, SIDE, SIDE) and label.shape == (SIDE, SIDE)
+        (index,) = set(np.unique(label)) - {0, 255}
+        name = {1: "normal", 3: "global_sclerosis"}[int(index)]
+        seen.add(name)
+        assert (image[:, label == 255] == 255).all()
+        inside = ndimage.binary_erosion(label == index, iterations=2)
+        assert (np.abs(image[:, inside] - np.array(CROPS[name])[:, None]) <= 2).all()
+        assert (image[:, ndimage.binary_erosion(label == 0, iterations=2)] == 0).all()
+        low, high = DIAMETER_UM[name]
+        assert low - MPP <= equivalent_um(label == index) <= high + MPP
+    assert seen == set(CROPS)
