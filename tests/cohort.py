@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from monai.utils import set_determinism
 
 from bundle.geometry import Size
 from bundle.phantom import Phantom, PhantomSpec, Stain, write_phantom
+from tests.command_server import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "configs" / "train.yaml"
@@ -62,15 +62,12 @@ def command(*config_files: Path, **overrides: object) -> list[str]:
     return line
 
 
-def start(line: Sequence[str], cwd: Path = ROOT) -> subprocess.Popen[str]:
-    """Start a command on one thread: sums in a fixed order, and no fight for cores."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        line, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
-    )
+def start(line: Sequence[str], cwd: Path = ROOT) -> Command:
+    """Start a command of Python's on one thread: sums in a fixed order, and no fight for cores."""
+    return Command(line, cwd, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def finish(process: Command) -> tuple[int | None, str, str]:
     """Wait for a command; give its exit status, output and errors."""
     output, errors = process.communicate(timeout=300)
     return process.returncode, output, errors

@@ -6,7 +6,6 @@ import runpy
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import openslide
@@ -23,8 +22,8 @@ from bundle.geometry import Size
 from bundle.phantom import ORACLE_GLASS_RGB, ORACLE_RGB, STAINS, Phantom, PhantomSpec, write_phantom
 from bundle.phantom.layout import GAP_UM, lay_out
 from bundle.phantom.paint import Painter
+from tests.cohort import ROOT, finish, start
 
-ROOT = Path(__file__).resolve().parents[1]
 SPEC = PhantomSpec(Size(3000, 2000), mpp=1.0, seed=3)
 
 
@@ -261,17 +260,11 @@ def test_a_spec_that_makes_no_slide_is_refused_by_name(wrong):
         dataclasses.replace(SPEC, **wrong)
 
 
-def run_script(*arguments: str) -> subprocess.CompletedProcess:
-    script = ROOT / "scripts" / "phantom.py"
-    environment = {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, env=environment)
-
-
 def test_the_command_writes_a_cohort(tmp_path):
-    done = run_script(
-        "--output_dir", str(tmp_path), "--count", "2", "--size", "700x500", "--mpp", "2", "--stain", "HE", "PAMS"
-    )
-    assert done.returncode == 0, done.stderr
+    options = ["--count", "2", "--size", "700x500", "--mpp", "2", "--stain", "HE", "PAMS"]
+    line = [sys.executable, "scripts/phantom.py", "--output_dir", str(tmp_path), *options]
+    status, _, errors = finish(start(line))
+    assert status == 0, errors
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {"slide_0.tif", "slide_0.geojson", "slide_1.tif", "slide_1.geojson"}
 

@@ -1,9 +1,7 @@
 """The phantom cohort: the numbers of the study's table of data, and files that other programs read."""
 
 import json
-import os
 import runpy
-import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -19,8 +17,8 @@ from bundle.geometry import Size
 from bundle.phantom import PhantomSpec
 from bundle.phantom.cohort import SCLEROSIS_SIZE_UM, plan_study, write_datalists, write_slide
 from bundle.phantom.layout import lay_out
+from tests.cohort import ROOT, finish, start
 
-ROOT = Path(__file__).resolve().parents[1]
 COARSE = 40
 """Pixels of 10 and 20 um: the layout, which is what counts here, is that of every scale."""
 SETS = ("normal", "sclerosis", "mixed")
@@ -250,11 +248,10 @@ def test_a_wrong_argument_is_one_line(tmp_path, capsys, wrong, said):
 
 
 def test_the_command_runs_by_itself_and_explains_itself():
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    status, output, errors = finish(start([sys.executable, str(SCRIPT), "--help"]))
+    assert status == 0, errors
     for option in ("--output_dir", "--seed", "--scale", "--slides"):
-        assert option in done.stdout
+        assert option in output
 
 
 def test_exact_numbers_of_glomeruli_are_placed_or_refused():

@@ -1,17 +1,15 @@
 """The command that compares two models."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "compare_models.py"
+from tests.cohort import ROOT, finish, start
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False)
+def run(*arguments: object) -> tuple[int | None, str, str]:
+    return finish(start([sys.executable, str(ROOT / "scripts" / "compare_models.py"), *map(str, arguments)]))
 
 
 @pytest.fixture
@@ -25,9 +23,9 @@ def tables(tmp_path):
 
 
 def test_difference_and_p_are_printed(tables):
-    found = run(*tables)
-    assert found.returncode == 0, found.stderr
-    cells = [cell.strip() for cell in found.stdout.splitlines()[-1].split("|")[1:-1]]
+    status, output, errors = run(*tables)
+    assert status == 0, errors
+    cells = [cell.strip() for cell in output.splitlines()[-1].split("|")[1:-1]]
     assert cells[0] == "dice_normal"
     assert [float(cell) for cell in cells[1:]] == pytest.approx([0.1, 2 / 2**7, 7, 7], abs=1e-4)
 
@@ -40,7 +38,7 @@ def test_bad_input_is_one_line_of_error(tables, spoil):
         second.unlink()
     if spoil == "no table":
         second.write_text("a,b\n1,2\n")
-    found = run(first, second, *options)
-    assert found.returncode == 1
-    assert found.stderr.startswith("error: ")
-    assert len(found.stderr.strip().splitlines()) == 1
+    status, _, errors = run(first, second, *options)
+    assert status == 1
+    assert errors.startswith("error: ")
+    assert len(errors.strip().splitlines()) == 1

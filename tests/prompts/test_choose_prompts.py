@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import subprocess
 import sys
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,7 +18,7 @@ from bundle.data.presets import preset_items
 from bundle.geometry import Rect
 from bundle.prompts import prompt_candidates, read_prompt_set
 from scripts.choose_prompts import main
-from tests.cohort import ROOT, write_cohort
+from tests.cohort import ROOT, finish, start, write_cohort
 
 
 def run(*arguments):
@@ -131,10 +130,9 @@ def test_features_of_the_committed_networks_encoder(cohort, tmp_path):
 
 
 def test_help_names_every_option():
-    line = [sys.executable, "scripts/choose_prompts.py", "--help"]
-    found = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    _, output, _ = finish(start([sys.executable, "scripts/choose_prompts.py", "--help"]))
     for option in ("--datalist", "--method {informative,random}", "--checkpoint", "--tile_px", "--mpp", "--quota"):
-        assert option in found.stdout
+        assert option in output
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def test_the_python_of_the_documents_runs_as_it_stands(tmp_path):
     write_phantom(Phantom(PhantomSpec(size=Size(800, 600), mpp=2.0, glomeruli_per_mm2=12)), tmp_path / "slide.tif")
     for number, block in enumerate(blocks):
         (tmp_path / f"block{number}.py").write_text(block)
-    all_in_one = "import runpy; [runpy.run_path(f'block{n}.py') for n in range(3)]"
-    status, output, errors = finish(start([sys.executable, "-c", all_in_one], cwd=tmp_path))
+    (tmp_path / "all.py").write_text("import runpy; [runpy.run_path(f'block{n}.py') for n in range(3)]")
+    status, output, errors = finish(start([sys.executable, "all.py"], cwd=tmp_path))
     assert status == 0, errors
     assert any(line.isdigit() for line in output.splitlines())  # the network's parameters, beside MONAI's log
     assert {path.parent.name for path in tmp_path.glob("*/mask.tif")} == {"output", "fine"}

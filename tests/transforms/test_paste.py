@@ -269,7 +269,8 @@ def test_a_bare_tile_shows_one_glomerulus_on_white_and_asks_for_nothing_around_i
     for seed in range(8):
         found = paste(transform, tile(label=1), seed)
         image, label = found["image"], found["label"][0]
-        assert image.shape == (3, SIDE, SIDE) and label.shape == (SIDE, SIDE)
+        assert image.shape == (3, SIDE, SIDE)
+        assert label.shape == (SIDE, SIDE)
         (index,) = set(np.unique(label)) - {0, 255}
         name = {1: "normal", 3: "global_sclerosis"}[int(index)]
         seen.add(name)
