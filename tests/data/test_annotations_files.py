@@ -1,20 +1,17 @@
-"""Annotation files of every program: read as QuPath would show them, written back without loss."""
+"""GeoJSON annotations: read as QuPath would show them, written back without loss."""
 
 import json
 
-import cv2
-import numpy as np
 import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import label as connected_parts
 from shapely.geometry import MultiPolygon, Point, Polygon, box
 
-from bundle.classes import GLOBAL, NORMAL
+from bundle.classes import GLOBAL
 from bundle.data.annotations import Annotation, Glomerulus, read_annotation, write_geojson
 from bundle.errors import AnnotationError, ConfigError, UnknownClassError
-from bundle.geometry import Size
+from tests.annotation_files import write_json, write_text
 
 SQUARE = [[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]
 
@@ -23,19 +20,6 @@ def feature(coordinates, name=None, kind="Polygon", **members):
     properties = {"classification": {"name": name, "color": [1, 2, 3]}} if name else {}
     geometry = {"type": kind, "coordinates": coordinates}
     return {"type": "Feature", "geometry": geometry, "properties": properties, **members}
-
-
-def write_json(path, document):
-    path.write_text(json.dumps(document), encoding="utf-8")
-    return path
-
-
-def write_text(path, text):
-    path.write_text(text, encoding="utf-8")
-    return path
-
-
-# --- GeoJSON ---
 
 
 @pytest.mark.parametrize(
@@ -208,199 +192,6 @@ def test_a_missing_or_unknown_file_is_an_error_that_names_it(tmp_path):
         read_annotation(write_text(tmp_path / "a.docx", ""))
 
 
-# --- labelme ---
-
-
-def test_labelme_polygons_rectangles_and_circles_are_read(tmp_path):
-    shapes = [
-        {"label": "gn", "points": [[0, 0], [4, 0], [4, 4]]},
-        {"label": "gs", "points": [[8, 8], [4, 4]], "shape_type": "rectangle"},
-        {"label": "gl", "points": [[50, 50], [50, 60]], "shape_type": "circle"},
-    ]
-    path = write_json(tmp_path / "a.json", {"imagePath": "a.jpg", "shapes": shapes})
-
-    found = read_annotation(path).glomeruli
-
-    assert [g.label for g in found] == [1, 3, 1]
-    assert [g.polygon.area for g in found] == pytest.approx([8, 16, np.pi * 100], rel=0.01)
-
-
-# --- ImageScope ---
-
-
-def imagescope(layers):
-    return f'<Annotations MicronsPerPixel="0.25">{layers}</Annotations>'
-
-
-def region(points, **attributes):
-    attributes = {"Id": "1", "Type": "0", **attributes}
-    vertices = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in points)
-    head = " ".join(f'{key}="{value}"' for key, value in attributes.items())
-    return f"<Region {head}><Vertices>{vertices}</Vertices></Region>"
-
-
-def test_imagescope_layers_texts_attributes_and_holes_are_read(tmp_path):
-    outer, inner = [(0, 0), (10, 0), (10, 10), (0, 10)], [(2, 2), (8, 2), (8, 8), (2, 8)]
-    layers = (
-        f'<Annotation Id="1" Name="Normal"><Regions>{region(outer)}{region(inner, NegativeROA="1")}'
-        f"{region(outer, Text='GGS')}</Regions></Annotation>"
-        f'<Annotation Id="2" Name=""><Attributes><Attribute Name="Description" Value="sgs"/></Attributes>'
-        f"<Regions>{region([(20, 20), (30, 40)], Type='2')}{region([(0, 0), (9, 9)], Type='4')}</Regions></Annotation>"
-    )
-    path = write_text(tmp_path / "a.xml", imagescope(layers))
-
-    found = read_annotation(path).glomeruli
-
-    assert [g.label for g in found] == [1, 3, 2]
-    assert found[0].polygon.area == 100 - 36
-    assert found[2].polygon.area == pytest.approx(np.pi * 5 * 10, rel=0.01)
-    assert found[2].polygon.bounds == pytest.approx((20, 20, 30, 40))
-
-
-def test_an_imagescope_layer_without_a_name_is_mapped_by_its_number_or_colour(tmp_path):
-    square = [(0, 0), (4, 0), (4, 4)]
-    layers = "".join(
-        f'<Annotation Id="{i}" LineColor="{colour}"><Regions>{region(square)}</Regions></Annotation>'
-        for i, colour in ((2, 65280), (3, 255))
-    )
-    path = write_text(tmp_path / "a.xml", imagescope(layers))
-
-    assert [g.label for g in read_annotation(path).glomeruli] == [255, 255]
-    mapped = read_annotation(path, class_map={"layer 2": "normal", "#ff0000": "global_sclerosis"})
-    assert [g.label for g in mapped.glomeruli] == [1, 3]
-
-
-# --- ASAP ---
-
-
-def asap(body):
-    return f"<ASAP_Annotations><Annotations>{body}</Annotations><AnnotationGroups/></ASAP_Annotations>"
-
-
-def test_asap_groups_are_classes_and_points_are_put_in_order(tmp_path):
-    points = [(0, 0), (10, 0), (10, 10), (0, 10)]
-    shuffled = "".join(f'<Coordinate Order="{i}" X="{points[i][0]}" Y="{points[i][1]}"/>' for i in (2, 0, 3, 1))
-    body = "".join(
-        f'<Annotation Name="A{i}" Type="{kind}" PartOfGroup="{group}">'
-        f"<Coordinates>{shuffled}</Coordinates></Annotation>"
-        for i, (kind, group) in enumerate([("Polygon", "Normal"), ("Spline", "Sclerotic"), ("Rectangle", "None")])
-    )
-    path = write_text(tmp_path / "a.xml", asap(body))
-
-    found = read_annotation(path).glomeruli
-
-    assert [(g.id, g.label, g.polygon.area) for g in found] == [("A0", 1, 100), ("A1", 3, 100), ("A2", 255, 100)]
-
-
-def test_an_asap_dot_is_skipped_with_a_warning(tmp_path):
-    body = '<Annotation Name="D" Type="Dot" PartOfGroup="Normal"><Coordinates/></Annotation>'
-
-    with pytest.warns(UserWarning, match="'D' is a Dot"):
-        assert read_annotation(write_text(tmp_path / "a.xml", asap(body))).glomeruli == ()
-
-
-BOMB = (
-    '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>'
-    '<Annotations><Annotation Name="&b;"/></Annotations>'
-)
-SPY = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY f SYSTEM "file:///etc/hostname">]><Annotations>&f;</Annotations>'
-
-
-@pytest.mark.parametrize("text", [BOMB, SPY])
-def test_xml_entities_are_refused(tmp_path, text):
-    with pytest.raises(AnnotationError, match=r"a\.xml: declares XML entities"):
-        read_annotation(write_text(tmp_path / "a.xml", text))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "<Annotations>",
-        "<svg/>",
-        imagescope(
-            '<Annotation><Regions><Region><Vertices><Vertex X="a" Y="1"/></Vertices></Region></Regions></Annotation>'
-        ),
-        asap(
-            '<Annotation Name="A" Type="Polygon">'
-            '<Coordinates><Coordinate Order="x" X="1" Y="1"/></Coordinates></Annotation>'
-        ),
-    ],
-)
-def test_damaged_xml_is_an_error_that_names_the_file(tmp_path, text):
-    with pytest.raises(AnnotationError, match=r"a\.xml: "):
-        read_annotation(write_text(tmp_path / "a.xml", text))
-
-
-@pytest.mark.parametrize("reader_input", ["imagescope", "asap", "labelme"])
-def test_other_formats_become_geojson_without_loss(tmp_path, reader_input):
-    square = [(0, 0), (10, 0), (10.5, 10), (0, 10)]
-    coordinates = "".join(f'<Coordinate Order="{i}" X="{x}" Y="{y}"/>' for i, (x, y) in enumerate(square))
-    text = {
-        "imagescope": imagescope(f'<Annotation Name="Normal"><Regions>{region(square)}</Regions></Annotation>'),
-        "asap": asap(
-            f'<Annotation Name="A" Type="Polygon" PartOfGroup="SGS"><Coordinates>{coordinates}'
-            "</Coordinates></Annotation>"
-        ),
-        "labelme": json.dumps({"shapes": [{"label": "gs", "points": square, "group_id": 3}]}),
-    }[reader_input]
-    annotation = read_annotation(write_text(tmp_path / f"a.{'json' if reader_input == 'labelme' else 'xml'}", text))
-
-    write_geojson(annotation, tmp_path / "b.geojson")
-
-    assert len(annotation.glomeruli) == 1
-    assert read_annotation(tmp_path / "b.geojson") == annotation
-
-
-# --- HuBMAP ---
-
-
-def encode(mask):
-    """HuBMAP's encoding, as its competition defines it: pixels numbered from 1, down the columns."""
-    flat = np.concatenate([[0], mask.T.ravel(), [0]])
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    edges[1::2] -= edges[::2]
-    return " ".join(map(str, edges))
-
-
-@given(
-    mask=st.integers(1, 9).flatmap(
-        lambda h: st.lists(st.lists(st.integers(0, 1), min_size=h, max_size=h), min_size=1, max_size=9)
-    )
-)
-@settings(max_examples=120, deadline=None)
-def test_a_run_length_mask_comes_back_identical_and_in_connected_parts(tmp_path_factory, mask):
-    mask = np.array(mask, np.uint8).T
-    path = tmp_path_factory.mktemp("rle") / "train.csv"
-    path.write_text(f"id,encoding\nslide,{encode(mask)}\nother,1 1\n")
-
-    annotation = read_annotation(path, slide_id="slide", slide_size=Size(mask.shape[1], mask.shape[0]))
-
-    np.testing.assert_array_equal(annotation.rasterize(0, 0, mask.shape[1], mask.shape[0], 1.0), mask)
-    assert len(annotation.glomeruli) == connected_parts(mask, np.ones((3, 3)))[1]
-    assert {g.label for g in annotation.glomeruli} <= {NORMAL.index}
-
-
-@pytest.mark.parametrize(
-    ("slide_id", "size", "message"),
-    [
-        ("x", Size(4, 4), "no slide 'x'.*give `slide_id` as one of a, b"),
-        (None, Size(4, 4), "give `slide_id`"),
-        ("a", None, "slide_size"),
-        ("a", Size(2, 2), "2 x 2; check slide id and size"),
-        ("b", Size(4, 4), "pairs of numbers"),
-    ],
-)
-def test_run_lengths_that_do_not_fit_are_errors_that_say_what_to_give(tmp_path, slide_id, size, message):
-    path = write_text(tmp_path / "train.csv", "id,encoding\na,3 5\nb,3 5 1\n")
-
-    with pytest.raises(AnnotationError, match=message):
-        read_annotation(path, slide_id=slide_id, slide_size=size)
-
-
-# --- real files ---
-
-
 def test_every_real_json_annotation_is_read_and_written_back_without_loss(shared_data, tmp_path):
     annotations = shared_data / "annotations"
     files = [
@@ -438,19 +229,3 @@ def test_the_qupath_files_hold_the_classes_that_their_annotators_drew(shared_dat
     ]
 
     assert {label: labels.count(label) for label in sorted(set(labels))} == {1: 414, 2: 2, 3: 102, 255: 10}
-
-
-def test_hubmap_run_lengths_decode_to_glomeruli_that_hubmaps_own_tile_masks_show(shared_data):
-    folder = shared_data / "annotations" / "hubmap"
-    size = Size(25794, 31278)  # the file does not state it; a wrong height shows below
-
-    annotation = read_annotation(folder / "train.csv", slide_id="2f6ecfcdf", slide_size=size)
-    small = annotation.rasterize(0, 0, size.width // 16, size.height // 16, 16.0)
-
-    solidity = [g.polygon.area / g.polygon.convex_hull.area for g in annotation.glomeruli]
-    assert min(solidity) > 0.9  # a wrong height would shear the glomeruli
-    tiles = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in sorted((folder / "masks_256_red16").glob("*.png"))]
-    full = [tile.astype(np.float32) for tile in tiles if tile.sum() > 500]  # the others hold none, or a corner of one
-    found = [cv2.matchTemplate(small.astype(np.float32), tile, cv2.TM_SQDIFF_NORMED).min() for tile in full]
-    assert len(full) == 4
-    assert max(found) < 0.1
