@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ReferenceResolver
 from monai.bundle.utils import ID_SEP_KEY
 from monai.utils import ensure_tuple
 
-from bundle.errors import BundleError, ConfigError
+from bundle.errors import BundleError, ConfigError, reason_of
 
 RUNNER_ARGUMENTS = frozenset(
     {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file", "help"}
@@ -58,7 +58,7 @@ def check_config_files(arguments: Sequence[str]) -> None:
         try:
             ConfigParser.load_config_file(file)
         except (yaml.YAMLError, ValueError) as error:
-            raise ConfigError(f"{file}: neither YAML nor JSON ({' '.join(str(error).split())}); mend it") from error
+            raise ConfigError(f"{file}: neither YAML nor JSON ({reason_of(error)}); mend it") from error
 
 
 def check_overrides(arguments: Sequence[str]) -> None:

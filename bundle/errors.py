@@ -58,3 +58,8 @@ class BackendError(ConfigError):
 
 class FindingsError(BundleError):
     """A table of glomeruli or of patients is malformed, or the two do not fit each other."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says went wrong, on one line: at most 300 characters, for some print a whole file."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

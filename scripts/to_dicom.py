@@ -15,7 +15,7 @@ import yaml
 from bundle.data.annotations import read_annotation
 from bundle.dicom import SaveDicomd
 from bundle.dicom.saver import ANNOTATIONS, GENERATIONS, SEGMENTATION
-from bundle.errors import BundleError, ConfigError
+from bundle.errors import BundleError, ConfigError, reason_of
 from bundle.slide import open_slide
 
 
@@ -48,7 +48,7 @@ def _codes(path: Path | None) -> dict[str, Any] | None:
     try:
         codes = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        raise ConfigError(f"{path}: cannot be read as YAML ({reason_of(error)})") from error
     if not isinstance(codes, dict):
         raise ConfigError(f"{path}: give a mapping, `normal: [value, coding scheme, meaning]`")
     return codes

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bundle.classes import CLASS_NAMES, GLOBAL, SEGMENTAL
-from bundle.errors import ConfigError, FindingsError
+from bundle.errors import ConfigError, FindingsError, reason_of
 
 ID_COLUMNS: Final = ("entity_id", "patient")
 """What every table of glomeruli must have."""
@@ -69,7 +69,7 @@ def read_entities(path: Path | str) -> pd.DataFrame:
     except ImportError as error:
         raise ConfigError(f"{path}: Parquet needs pyarrow; install it with `pip install -e '.[findings]'`") from error
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise FindingsError(f"{path}: no table of glomeruli (Parquet or CSV) that can be read ({reason})") from error
     missing = [column for column in ID_COLUMNS if column not in frame]
     if missing:

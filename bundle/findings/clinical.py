@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bundle.errors import FindingsError
+from bundle.errors import FindingsError, reason_of
 
 
 class Kind(StrEnum):
@@ -95,7 +95,7 @@ def _read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise FindingsError(
             f"{path}: no declaration of clinical variables there ({reason}); see docs/association.md"
         ) from error
@@ -156,7 +156,7 @@ def read_clinical(path: Path | str, variables: Sequence[Variable], patient_colum
     try:
         frame = pd.read_csv(path, dtype=str, encoding="utf-8-sig", skipinitialspace=True)
     except (OSError, ValueError) as error:
-        raise FindingsError(f"{path}: not a CSV table that can be read ({' '.join(str(error).split())})") from error
+        raise FindingsError(f"{path}: not a CSV table that can be read ({reason_of(error)})") from error
     needed = {patient_column: "of patients"}
     for variable in variables:
         for column in filter(None, (variable.column, variable.event)):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bundle.atomic import atomic_path
-from bundle.errors import FindingsError
+from bundle.errors import FindingsError, reason_of
 from bundle.findings.embedding_crops import DESCRIPTORS, KEY, ROW, Crops
 from bundle.findings.encoders import Encoder
 from bundle.findings.extras import extra
@@ -118,7 +118,7 @@ def read_embeddings(path: Path | str) -> Embeddings:
         values = vectors.flatten().to_numpy().reshape(len(table), vectors.type.list_size)
         return Embeddings(table.drop_columns([VECTOR]).to_pandas(), values.astype(np.float32), encoder)
     except (OSError, LookupError, ValueError, AttributeError, pa.ArrowException) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise FindingsError(f"{path}: holds no embeddings ({reason}); delete it to have them made anew") from error
 
 

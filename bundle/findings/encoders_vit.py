@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bundle.errors import ConfigError, WeightsError
+from bundle.errors import ConfigError, WeightsError, reason_of
 from bundle.findings.encoders import Images, Masks, resized
 from bundle.findings.vit import ViTSizes, read_vit
 from bundle.hashing import file_sha256
@@ -183,7 +183,7 @@ def _read_model(folder: Path) -> Any:
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise WeightsError(f"{folder}: cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+        raise WeightsError(f"{folder}: cannot be loaded ({reason_of(error)})") from error
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("pooler."))
     if missing:
         raise WeightsError(f"{folder}: {len(missing)} tensors are missing from model.safetensors (first: {missing[0]})")

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from bundle.atomic import atomic_path
-from bundle.errors import FindingsError
+from bundle.errors import FindingsError, reason_of
 from bundle.findings.recognition_calibration import Platt
 from bundle.findings.recognition_classifiers import FITTED, Fitted, Vectors
 
@@ -63,7 +63,7 @@ def read_classifier(path: Path | str) -> LesionClassifier:
         fitted = FITTED[facts["kind"]].of(arrays)
         return LesionClassifier(facts["lesion"], fitted, calibration, json.loads(facts["encoder"]))
     except (OSError, SafetensorError, LookupError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise FindingsError(f"{path}: no classifier of configs/findings.yaml ({reason}); fit it anew") from error
 
 

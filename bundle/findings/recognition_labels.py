@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bundle.classes import CLASS_NAMES
-from bundle.errors import FindingsError
+from bundle.errors import FindingsError, reason_of
 from bundle.findings.embedding_crops import DESCRIPTORS, KEY
 
 MOST_GRADES: Final = 10
@@ -66,7 +66,7 @@ def _read(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     try:
         labels = pd.read_csv(path, dtype={KEY: str})
     except (OSError, ValueError) as error:
-        raise FindingsError(f"{path}: labels cannot be read ({' '.join(str(error).split())[:200]})") from error
+        raise FindingsError(f"{path}: labels cannot be read ({reason_of(error)})") from error
     if KEY not in labels:
         raise FindingsError(f"{path}: has no column {KEY!r}; it names the glomerulus of each row")
     if labels[KEY].duplicated().any():

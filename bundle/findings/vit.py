@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from bundle.errors import ConfigError, WeightsError
+from bundle.errors import ConfigError, WeightsError, reason_of
 from bundle.weights import read_checkpoint
 
 _NORM_EPS = 1e-6
@@ -185,7 +185,7 @@ def read_vit(path: Path | str, sizes: ViTSizes, prefix: str = "") -> VisionTrans
             model = VisionTransformer(sizes, state["pos_embed"].shape[1])
         model.load_state_dict(state, assign=True)
     except (ConfigError, RuntimeError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = reason_of(error)
         raise WeightsError(f"{path}: not of the sizes that the config states ({reason})") from error
     return model.requires_grad_(False).float().eval()
 

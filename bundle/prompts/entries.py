@@ -23,7 +23,7 @@ from bundle.atomic import atomic_path
 from bundle.classes import CLASS_NAMES
 from bundle.data.datalist import KEYS, DatalistItem, item_of_row
 from bundle.data.datalist_files import PATH_KEYS, relative_path
-from bundle.errors import BundleError, PromptError
+from bundle.errors import BundleError, PromptError, reason_of
 from bundle.hashing import file_sha256
 
 OWN_KEYS: Final = ("class", "glomerulus", "sha256")
@@ -58,7 +58,7 @@ def read_entries(path: Path | str) -> list[PromptEntry]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
+        reason = reason_of(error)
         raise PromptError(f"{path}: prompt set cannot be read ({reason}); see bundle/prompts/entries.py") from error
     rows = document.get("prompts") if isinstance(document, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from bundle.data.annotations.masks import mask_outline
 from bundle.data.annotations.model import Annotation
 from bundle.data.annotations.outlines import annotation, glomerulus, shown
-from bundle.errors import AnnotationError
+from bundle.errors import AnnotationError, reason_of
 from bundle.geometry import Size
 
 _CLASS = "glomerulus"
@@ -57,7 +57,7 @@ def _encoding(path: Path, slide_id: str | None) -> str:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("id")["encoding"]
     except (KeyError, ValueError, UnicodeError) as error:
-        problem = shown(" ".join(str(error).split()))
+        problem = shown(reason_of(error))
         raise AnnotationError(f"{path}: is no run-length CSV with the columns id and encoding ({problem})") from None
     if slide_id is None and len(table) == 1:
         return str(table.iloc[0])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bundle.errors import ConfigError, WeightsError
+from bundle.errors import ConfigError, WeightsError, reason_of
 from bundle.weights import load_weights
 
 if TYPE_CHECKING:
@@ -70,4 +70,4 @@ def build_seggpt(config: Mapping[str, Any]) -> "SegGptForImageSegmentation":
     try:
         return SegGptForImageSegmentation(SegGptConfig.from_dict(dict(config)))
     except (ArithmeticError, LookupError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
-        raise WeightsError(f"not a config of SegGPT ({' '.join(str(error).split())})") from error
+        raise WeightsError(f"not a config of SegGPT ({reason_of(error)})") from error
