@@ -73,7 +73,9 @@ def _measured(options: argparse.Namespace, mpp: float) -> dict[str, float]:
         spent = _run(folder, "default_model.yaml", mpp, options.datalist, _training(options, steps))
         minutes.write_text(f"{spent / 60:.2f}")
     if not scores.exists():
-        extra = [f"--checkpoint={checkpoint}", f"--split={options.split}", "--backend=torch"]
+        # Barely trained networks are sure of nothing: the default model's least probability would drop all they find.
+        unfiltered = "--least_probability=0"
+        extra = [f"--checkpoint={checkpoint}", f"--split={options.split}", "--backend=torch", unfiltered]
         _run(folder / "evaluation", "evaluate.yaml", mpp, options.evaluation, extra)
     return {
         "um_per_px": mpp,
