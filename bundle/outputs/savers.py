@@ -127,7 +127,8 @@ class SaveOverlayd(SaveOutputd):
         """Draw and write the picture."""
         picture = draw_overlay(slide, glomeruli, self.max_size_px)
         with atomic_path(folder / "overlay.png") as temporary:
-            Image.fromarray(picture).save(temporary)
+            # The default, 6, takes 1.6 times as long for 2 % fewer bytes.
+            Image.fromarray(picture).save(temporary, compress_level=1)
 
 
 class SaveSummaryd(SaveOutputd):
