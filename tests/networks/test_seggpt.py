@@ -51,7 +51,7 @@ def test_joint_attention_is_transformers_own_processor_and_forward(count, embedd
 
 def test_the_embedding_type_reaches_the_model():
     tiles, prompts = random_tiles(1), random_prompts(2)
-    for attention in ("joint", "cached"):
+    for attention in ("joint", "cached", "pooled"):
         made = [
             SegGPT(tiny_model(), prompts, prompt_attention=attention, embedding_type=kind)
             for kind in ("semantic", "instance")
@@ -86,7 +86,7 @@ def test_a_mix_of_two_near_colours_has_about_its_part_as_probability(part):
     assert float(probabilities[2] / (probabilities[1] + probabilities[2])) == pytest.approx(part, abs=0.012)
 
 
-@pytest.mark.parametrize("attention", ["joint", "cached"])
+@pytest.mark.parametrize("attention", ["joint", "cached", "pooled"])
 def test_logits_have_the_tile_s_size(attention):
     network = SegGPT(tiny_model(), random_prompts(2, side=40), prompt_attention=attention).eval()
     with torch.inference_mode():
@@ -107,7 +107,7 @@ def test_tiles_and_prompts_are_resized_to_the_model_s_side_and_logits_back():
     assert found.std() > 0.1
 
 
-@pytest.mark.parametrize("attention", ["joint", "cached"])
+@pytest.mark.parametrize("attention", ["joint", "cached", "pooled"])
 def test_each_tile_of_a_batch_is_segmented_by_itself(attention):
     network = SegGPT(tiny_model(), random_prompts(3), prompt_attention=attention).eval()
     tiles = random_tiles(4)
@@ -116,7 +116,7 @@ def test_each_tile_of_a_batch_is_segmented_by_itself(attention):
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("attention", ["joint", "cached"])
+@pytest.mark.parametrize("attention", ["joint", "cached", "pooled"])
 def test_with_all_orders_of_colours_no_class_gains_by_its_colour(attention):
     prompts, tiles = random_prompts(3), random_tiles(2)
     renamed = PromptSet(prompts.images, np.array([0, 2, 3, 1], np.uint8)[prompts.labels])
@@ -173,7 +173,7 @@ def test_tiles_and_prompts_of_different_scales_are_told_once(caplog):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"prompt_attention": "causal"}, "prompt_attention must be one of joint, cached, not causal"),
+        ({"prompt_attention": "causal"}, "prompt_attention must be one of joint, cached, pooled, not causal"),
         ({"embedding_type": "class"}, "embedding_type must be one of semantic, instance"),
         ({"repetitions": 0}, "repetitions must be 1 to 6, not 0"),
         ({"repetitions": 7}, "repetitions must be 1 to 6, not 7"),

@@ -1,11 +1,13 @@
 """Cached prompts give what transformers' forward gives when its prompts do not see the tile, and are never stale."""
 
 from collections.abc import Callable
+from functools import reduce
 
 import pytest
 import torch
 
 from bundle.networks import SegGPT
+from bundle.networks.seggpt.cached import _attend, _united
 from bundle.networks.seggpt.colours import normalise
 from tests.networks.seggpt_models import SIDE, blind_prompts, normalised, random_prompts, random_tiles, tiny_model
 
@@ -82,7 +84,23 @@ def test_its_gradients_are_those_of_transformers():
         )
 
 
-@pytest.mark.parametrize("attention", ["joint", "cached"])
+def test_pooled_prompts_are_one_softmax_over_all_their_tokens():
+    # One prompt is the same either way; of two, the one that is shown three times weighs more.
+    model, (images, masks) = tiny_model(), normalised(random_prompts(2))
+    twice = [x.repeat_interleave(torch.tensor([3, 1]), dim=0) for x in (images, masks)]
+    with torch.inference_mode():
+        pooled = SegGPT(model, prompt_attention="pooled").eval()
+        one, of_one = (network.predict_masks(TILES, images[:1], masks[:1]) for network in (pooled, cached(model)))
+        torch.testing.assert_close(one, of_one, atol=1e-5, rtol=0)
+        query, keys, values = torch.randn(3, 2, 4, 6, 8).unbind()
+        alone = _attend(query, keys, values, 0.0)
+        parts = [_attend(query, k, v, 0.0) for k, v in zip(keys.split(2, -2), values.split(2, -2), strict=True)]
+        for found, wanted in zip(reduce(_united, parts), alone, strict=True):
+            torch.testing.assert_close(found, wanted)
+        assert (pooled.predict_masks(TILES, *twice) - pooled.predict_masks(TILES, images, masks)).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("attention", ["joint", "cached", "pooled"])
 def test_prompts_may_differ_by_tile(attention):
     network = SegGPT(tiny_model(), prompt_attention=attention).eval()
     sets = [normalised(random_prompts(2, seed)) for seed in range(3)]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PROMPT_ATTENTION = ("joint", "cached")
+PROMPT_ATTENTION = ("joint", "cached", "pooled")
 EMBEDDING_TYPES = ("semantic", "instance")
 
 
@@ -44,7 +44,8 @@ class SegGPT(nn.Module):
         prompt_attention: "joint" is transformers' own forward with feature ensemble, in which prompt and tile attend to
             each other and every tile encodes every prompt anew. "cached" encodes prompts once, attending to themselves
             alone (see `bundle.networks.seggpt.cached`): it is not how the published weights were trained, and gives
-            other masks from the same weights, so it is for weights that were trained with it.
+            other masks from the same weights, so it is for weights that were trained with it. "pooled" is "cached" with
+            one softmax over all prompts in place of the mean over prompts, likewise for weights trained with it.
         embedding_type: "semantic" where a colour means the same class in all prompts, as here; or "instance".
         repetitions: forward passes a tile, 1 to 6, each with the classes' colours in another order; their scores are
             averaged, so that no class gains by its colour.
@@ -69,7 +70,7 @@ class SegGPT(nn.Module):
         model: "SegGptForImageSegmentation",
         prompts: "PromptSet | None" = None,
         *,
-        prompt_attention: Literal["joint", "cached"] = "joint",
+        prompt_attention: Literal["joint", "cached", "pooled"] = "joint",
         embedding_type: Literal["semantic", "instance"] = "semantic",
         repetitions: int = 1,
         palette: str = "seggpt",
@@ -129,7 +130,7 @@ class SegGPT(nn.Module):
     ) -> torch.Tensor:
         """The painted masks of tiles, (B, 3, side, side); all images and colours normalised, of the model's side.
 
-        Differentiable. Without gradients and outside training, "cached" keeps the encodings of shared prompts.
+        Differentiable. Without gradients and outside training, all but "joint" keep the encodings of shared prompts.
 
         Args:
             tiles: (B, 3, side, side).
@@ -158,7 +159,8 @@ class SegGPT(nn.Module):
 
     def _memory(self, images: torch.Tensor, masks: torch.Tensor) -> PromptMemory:
         def encode() -> PromptMemory:
-            return encode_prompts(self.model, images, masks, self.embedding_type)
+            pooled = self.prompt_attention == "pooled"
+            return encode_prompts(self.model, images, masks, self.embedding_type, pooled=pooled)
 
         if torch.is_grad_enabled() or self.training or len(images) > 1:
             return encode()

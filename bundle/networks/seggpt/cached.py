@@ -11,11 +11,16 @@ they were not at hand. On random weights the logits differ by 2 % of their devia
 (6.1 M parameters, 12 prompts; scripts/benchmark_prompts.py) and by 5 to 9 % at a larger one (the tests' tiny models).
 Trained attention may differ more: use weights that were trained or fine-tuned this way.
 
+"Pooled" goes a step further from the original: one softmax over the tokens of all prompts and the query's own, in place
+of the mean over prompts of what each gives. A prompt that shows another class than the query then says nothing, where
+in a mean it pulls the colour to its own: prompts of one class each, as ours are, need no prompt that shows them all.
+
 The decoder sees the query's half alone. Its one 3 x 3 convolution of pixels so differs from the joint decoder in the
 first row of pixels, where it sees zeros instead of the prompt.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -41,14 +46,18 @@ class PromptMemory:
         mask_query: the query's half of the mask stream before the merging layer, (P, h, w, channels). It is mask tokens
             alone, so no tile is in it.
         mask_attention: what attention gives it in the merging layer, (P, h, w, channels).
+        pooled: one softmax over all prompts.
     """
 
     layers: tuple[Keys, ...]
     mask_query: torch.Tensor
     mask_attention: torch.Tensor
+    pooled: bool
 
 
-def encode_prompts(model: Module, images: torch.Tensor, masks: torch.Tensor, embedding_type: str) -> PromptMemory:
+def encode_prompts(
+    model: Module, images: torch.Tensor, masks: torch.Tensor, embedding_type: str, *, pooled: bool = False
+) -> PromptMemory:
     """Encode prompts for `predict_query`.
 
     Args:
@@ -56,6 +65,7 @@ def encode_prompts(model: Module, images: torch.Tensor, masks: torch.Tensor, emb
         images: normalised, (P, K, 3, side, side).
         masks: painted and normalised, of the same shape.
         embedding_type: "semantic" or "instance".
+        pooled: one softmax over the tokens of all prompts, not a mean over prompts.
     """
     above, below = _positions(model.embeddings, embedding_type)
     tokens = _patches(model.embeddings, torch.cat([images, masks]).flatten(0, 1)) + above
@@ -74,14 +84,14 @@ def encode_prompts(model: Module, images: torch.Tensor, masks: torch.Tensor, emb
         keys = [Keys(k.contiguous(), v.contiguous()) for k, v in streams_keys]
         layers.append(keys[0])
         if index <= model.config.merge_index:
-            mask_attention = _query_attention(layer, mask_query, keys[1])
+            mask_attention = _query_attention(layer, mask_query, keys[1], pooled=pooled)
             if index < model.config.merge_index:
                 mask_query = _finish(layer, mask_query, mask_attention)
         streams = _finish(layer, streams, attention)
         if index == model.config.merge_index:
             images_half, masks_half = streams.chunk(2)
             streams = (images_half + masks_half) * 0.5
-    return PromptMemory(tuple(layers), mask_query, mask_attention)
+    return PromptMemory(tuple(layers), mask_query, mask_attention, pooled)
 
 
 def predict_query(
@@ -92,7 +102,7 @@ def predict_query(
     query = _patches(model.embeddings, tiles) + model.embeddings.segment_token_input + below
     kept: list[torch.Tensor] = []
     for index, (layer, keys) in enumerate(zip(model.encoder.layers, memory.layers, strict=True)):
-        attention = _query_attention(layer, query, keys)
+        attention = _query_attention(layer, query, keys, pooled=memory.pooled)
         query = (
             _merge(layer, query, attention, memory)
             if index == model.config.merge_index
@@ -106,31 +116,41 @@ def predict_query(
 def _merge(layer: Module, query: torch.Tensor, attention: torch.Tensor, memory: PromptMemory) -> torch.Tensor:
     """The merging layer, after which the image and the mask stream are one."""
     mask_attention = memory.mask_attention
-    if memory.layers[0].key.shape[1] > 1:
+    if memory.layers[0].key.shape[1] > 1 and not memory.pooled:
         # Its ensemble is over both streams in transformers (`merge_index > i`), unlike in Wang et al.'s own code.
         attention = mask_attention = (attention + mask_attention) * 0.5
     return (_finish(layer, query, attention) + _finish(layer, memory.mask_query, mask_attention)) * 0.5
 
 
-def _query_attention(layer: Module, query: torch.Tensor, keys: Keys) -> torch.Tensor:
-    """Attention of the query (B, h, w, channels) to [a prompt's keys; its own], the mean over prompts.
+def _query_attention(layer: Module, query: torch.Tensor, keys: Keys, *, pooled: bool) -> torch.Tensor:
+    """Attention of the query (B, h, w, channels) to prompts and to itself.
 
-    Own keys are scored once for all prompts: softmax over both sets is a mean of the softmaxes over each, weighted by
-    their sums of exponentials (as in FlashAttention, Dao et al. 2022, section 3.1).
+    To [a prompt's keys; its own], the mean over prompts; or, pooled, to all of them at once. Own keys are scored once
+    for all prompts.
     """
     attention, grid = layer.attention, query.shape[1:3]
     q, own_key, own_value = _project(layer, query)
     to_prompt = _relative_bias(attention, q, grid, to_prompt=True)
-    own, own_sum = _attend(q, own_key, own_value, _relative_bias(attention, q, grid, to_prompt=False))
-    total, own_part = torch.zeros_like(own), torch.zeros_like(own_sum)
+    own = _attend(q, own_key, own_value, _relative_bias(attention, q, grid, to_prompt=False))
+    pairs = zip(keys.key.unbind(1), keys.value.unbind(1), strict=True)
     # One by one: the scores of twelve prompts at once would be gigabytes in the published model.
-    for key, value in zip(keys.key.unbind(1), keys.value.unbind(1), strict=True):
-        seen, seen_sum = _attend(q, key, value, to_prompt)
-        part = torch.sigmoid(seen_sum - own_sum)
-        total = total + part.to(seen.dtype) * seen
-        own_part = own_part + (1 - part)
-    mean = (total + own_part.to(own.dtype) * own) / keys.key.shape[1]
-    return _joined(attention, mean, grid)
+    seen = (_attend(q, key, value, to_prompt) for key, value in pairs)
+    if pooled:
+        return _joined(attention, reduce(_united, seen, own)[0], grid)
+    total = reduce(torch.add, (_united(own, one)[0] for one in seen))
+    return _joined(attention, total / keys.key.shape[1], grid)
+
+
+def _united(
+    first: tuple[torch.Tensor, torch.Tensor], second: tuple[torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `_attend` would give for both sets of keys together.
+
+    A softmax over two sets is the mean of the softmaxes over each, weighted by their sums of exponentials (as in
+    FlashAttention, Dao et al. 2022, section 3.1).
+    """
+    part = torch.sigmoid(second[1] - first[1]).to(first[0].dtype)
+    return first[0] * (1 - part) + second[0] * part, torch.logaddexp(first[1], second[1])
 
 
 def _attend(
