@@ -1,4 +1,4 @@
-"""What a SegGPT learns from: a query tile, prompt tiles, and colours that only the prompts explain.
+"""What a SegGPT learns from: query tiles, prompt tiles, and colours that only the prompts explain.
 
 Wang et al., "SegGPT", ICCV 2023, arXiv 2304.03284, section 3: each sample's classes get colours at random, so that the
 network cannot learn what a colour means but must look it up in the prompts.
@@ -17,6 +17,7 @@ from bundle.classes import BACKGROUND_INDEX, GLOMERULUS_CLASSES, IGNORE_INDEX
 from bundle.data.tiles import Target, TileDataset
 from bundle.errors import ConfigError, DatalistError
 from bundle.networks.seggpt.colours import paint
+from bundle.symmetries import SYMMETRIES, seen
 from bundle.training.colouring import Colouring
 
 TRIES: Final = 8
@@ -24,23 +25,24 @@ TRIES: Final = 8
 
 
 class InContextDataset(Dataset):
-    """Samples of in-context training: a query tile and prompt tiles, painted with one palette.
+    """Samples of in-context training: query tiles and prompt tiles, painted with one palette.
 
-    For each sample the slides (datalist items) are divided in two at random: the query is drawn from one part, the
-    prompts from the other, each as `TileDataset` draws, so that a prompt never shows what the query shows. A prompt is
-    drawn at a glomerulus. One at least shows a class that the query shows, if that can be had in a few tries.
-    Sample `i` of epoch `e` depends on the tiles' seed, `e` and `i` alone.
+    For each sample the slides (datalist items) are divided in two at random: the queries are drawn from one part, the
+    prompts from the other, each as `TileDataset` draws, so that a prompt never shows what a query shows. A prompt is
+    drawn at a glomerulus. One at least shows a class that the first query shows, if that can be had in a few tries.
+    Each tile is turned and flipped at random. Sample `i` of epoch `e` depends on the tiles' seed, `e` and `i` alone.
 
     Args:
         tiles: draws and augments the tiles; its transform gives images in 0..1, its length is that of the dataset.
         prompts: prompts of a sample.
+        queries: tiles of a sample that share the prompts, which so are encoded once for all.
         colouring: of the masks.
         other_patient: probability that the prompts are of other patients, rather than of other slides only.
-        same_stain: probability that they are of the query's stain, where there are such.
+        same_stain: probability that they are of the first query's stain, where there are such.
         glomerulus_weight: of the query's glomerulus pixels in the loss, against 1 of background.
 
     Raises:
-        ConfigError: `prompts` is below 1.
+        ConfigError: `prompts` or `queries` is below 1.
         DatalistError: there is but one slide to draw from.
     """
 
@@ -52,11 +54,15 @@ class InContextDataset(Dataset):
         other_patient: float = 0.5,
         same_stain: float = 0.7,
         glomerulus_weight: float = 1.0,
+        queries: int = 1,
     ) -> None:
-        if prompts < 1:
-            raise ConfigError(f"in-context training: prompts must be 1 or more, not {prompts}")
+        if min(prompts, queries) < 1:
+            raise ConfigError(
+                f"in-context training: prompts and queries must be 1 or more, not {prompts} and {queries}"
+            )
         self.tiles = tiles
         self.prompts = prompts
+        self.queries = queries
         self.colouring = colouring or Colouring()
         self.other_patient = other_patient
         self.same_stain = same_stain
@@ -84,41 +90,43 @@ class InContextDataset(Dataset):
         return len(self.tiles)
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        """Sample `index` of the current epoch, for tiles of S pixels and K prompts; all float32, RGB in 0..1.
+        """Sample `index` of the current epoch, for tiles of S pixels, Q queries, K prompts; float32, RGB in 0..1.
 
-        "image" (3, S, S); "label" (4, S, S): its painted mask and the weight of each pixel in the loss, 0 where nothing
-        is known or where a class is shown that no prompt shows; "prompt_images" and "prompt_masks" (K, 3, S, S).
+        "image" (Q, 3, S, S); "label" (Q, 4, S, S): its painted mask and the weight of each pixel in the loss, 0 where
+        nothing is known or a class is shown that no prompt shows; "prompt_images", "prompt_masks" (K, 3, S, S).
 
         Raises:
             BundleError: a slide or annotation cannot be read, or there is no palette of the colouring's name.
         """
         random = np.random.default_rng((self.seed, self.tiles.epoch, index))
         for _ in range(TRIES):
-            query, prompts, shared = self._draw(random)
+            queries, prompts, shared = self._draw(random)
             shown = {value for prompt in prompts for value in _classes(prompt)}
             if shared is None or shared in shown:
                 break
         palette = torch.tensor(self.colouring.draw(random, shared), dtype=torch.float32)
-        label = torch.as_tensor(query["label"])[0]
-        weight = self._weight(label, shown)
+        (query_images, query_labels), (prompt_images, prompt_labels) = (
+            _stacked([_turned(tile, random) for tile in tiles]) for tiles in (queries, prompts)
+        )
+        weight = self._weight(query_labels, shown)
         return {
-            "image": torch.as_tensor(query["image"], dtype=torch.float32),
-            "label": torch.cat([paint(label, palette), weight[None]]),
-            "prompt_images": torch.stack([torch.as_tensor(p["image"], dtype=torch.float32) for p in prompts]),
-            "prompt_masks": torch.stack([paint(torch.as_tensor(p["label"])[0], palette) for p in prompts]),
+            "image": query_images,
+            "label": torch.cat([paint(query_labels, palette), weight[:, None]], dim=1),
+            "prompt_images": prompt_images,
+            "prompt_masks": paint(prompt_labels, palette),
         }
 
-    def _draw(self, random: np.random.Generator) -> tuple[dict[str, Any], list[dict[str, Any]], int | None]:
-        """Query, prompts, and a class of the query that a prompt should show; `None` for a query of none."""
-        queries, pool = self._divide(random)
-        query = _tile(queries, random)
+    def _draw(self, random: np.random.Generator) -> tuple[list[dict[str, Any]], list[dict[str, Any]], int | None]:
+        """Queries, prompts, and a class of the first query that a prompt should show; `None` if it shows none."""
+        part, pool = self._divide(random)
+        queries = [_tile(part, random) for _ in range(self.queries)]
         if random.random() < self.same_stain:
-            same = _part(pool, stain=lambda stain: stain == query["stain"])
+            same = _part(pool, stain=lambda stain: stain == queries[0]["stain"])
             pool = same if same.targets else pool
-        classes = _classes(query)
+        classes = _classes(queries[0])
         shared = classes[random.integers(len(classes))] if classes else None
         prompts = [_tile(pool, random) for _ in range(self.prompts - 1)]
-        return query, [self._first_prompt(pool, shared, random), *prompts], shared
+        return queries, [self._first_prompt(pool, shared, random), *prompts], shared
 
     def _divide(self, random: np.random.Generator) -> tuple[TileDataset, TileDataset]:
         """Tiles for the query and for its prompts, of different slides and perhaps of different patients."""
@@ -181,6 +189,20 @@ def _all_targets(tiles: TileDataset) -> list[Target]:
 
 def _tile(tiles: TileDataset, random: np.random.Generator) -> dict[str, Any]:
     return tiles[int(random.integers(2**31))]
+
+
+def _turned(tile: dict[str, Any], random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image (3, S, S) and label (1, S, S), float32, as one of the eight symmetries shows them."""
+    symmetry = SYMMETRIES[random.integers(len(SYMMETRIES))]
+    image, label = (torch.as_tensor(tile[key], dtype=torch.float32) for key in ("image", "label"))
+    both = seen(torch.cat([image, label])[None], *symmetry)[0]
+    return both[:3], both[3:]
+
+
+def _stacked(tiles: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images (N, 3, S, S) and labels (N, S, S)."""
+    images, labels = zip(*tiles, strict=True)
+    return torch.stack(images), torch.cat(labels)
 
 
 def _classes(tile: dict[str, Any]) -> list[int]:

@@ -18,6 +18,7 @@ from bundle.networks.seggpt import SegGPT, read_seggpt
 from bundle.networks.seggpt.colours import normalise
 from bundle.networks.seggpt.weights import CONFIG_FILE, WEIGHTS_FILE, build_seggpt
 from bundle.prompts import PromptEntry, choose_prompts, prompt_candidates, write_prompt_set
+from bundle.training.matching import AttentionScores, Looked, MatchingLoss
 
 if TYPE_CHECKING:
     from transformers import SegGptForImageSegmentation
@@ -56,7 +57,7 @@ def draw_prompts(data: Sequence[Mapping[str, Any]], count: int, seed: int = 0) -
 
 
 class InContextNetwork(nn.Module):
-    """SegGPT as it is trained: it paints the mask of a query after the query's own prompts.
+    """SegGPT as it is trained: it paints the masks of queries after their prompts.
 
     The query's mask is hidden wholly, as in inference. The original also trains with parts of it shown (random patches
     masked); with `prompt_attention` "cached" no part can be: a prompt is encoded before any query is known, and with
@@ -64,18 +65,27 @@ class InContextNetwork(nn.Module):
 
     Args:
         network: shares its weights.
+        matching_layers: layers whose attention `PaintedMaskLoss` shows where to look, see `bundle.training.matching`.
+
+    Attributes:
+        looked: where they looked in the last forward pass; `None` without such layers.
+
+    Raises:
+        ConfigError: see `AttentionScores`.
     """
 
-    def __init__(self, network: SegGPT) -> None:
+    def __init__(self, network: SegGPT, matching_layers: Sequence[int] = ()) -> None:
         super().__init__()
         self.network = network
+        self.attention = AttentionScores(network, matching_layers)
+        self.looked: Looked | None = None
 
     def forward(self, image: torch.Tensor, prompt_images: torch.Tensor, prompt_masks: torch.Tensor) -> torch.Tensor:
-        """Painted masks (B, 3, S, S), colours as `normalise` has them.
+        """The queries' painted masks (P, Q, 3, S, S), colours as `normalise` has them.
 
         Args:
-            image: (B, 3, S, S), RGB in 0..1, as are the others.
-            prompt_images: (B, K, 3, S, S).
+            image: P sets of Q queries (P, Q, 3, S, S), RGB in 0..1, as are the others.
+            prompt_images: of each set (P, K, 3, S, S).
             prompt_masks: painted, of the same shape.
 
         Raises:
@@ -87,7 +97,11 @@ class InContextNetwork(nn.Module):
                 f"training tiles of {image.shape[-1]} px, but SegGPT takes {side} px: make --training_tiles#tile_um "
                 f"{side} times --model_mpp, or change the image_size of seggpt_config"
             )
-        return self.network.predict_masks(normalise(image), normalise(prompt_images), normalise(prompt_masks))
+        queries = normalise(image.flatten(0, 1))
+        with self.attention.read(prompts=prompt_images.shape[1]) as scores:
+            painted = self.network.predict_masks(queries, normalise(prompt_images), normalise(prompt_masks))
+        self.looked = Looked(scores, prompt_masks.repeat_interleave(image.shape[1], dim=0)) if scores else None
+        return painted.unflatten(0, image.shape[:2])
 
 
 class PaintedMaskLoss(nn.Module):
@@ -95,23 +109,33 @@ class PaintedMaskLoss(nn.Module):
 
     Args:
         beta: where it turns from a square to a line, normalised colour; the original's is 0.01.
+        matching: weight of the `MatchingLoss` of the network's `matching_layers`.
+        network: that paints, to know where it looked; needed for `matching`.
     """
 
-    def __init__(self, beta: float = 0.01) -> None:
+    def __init__(self, beta: float = 0.01, matching: float = 0.0, network: InContextNetwork | None = None) -> None:
         super().__init__()
         self.beta = beta
+        self.matching = matching
+        self.matching_loss = MatchingLoss()
+        self._network = [network]  # in a list: its parameters are not the loss's
 
     def forward(self, painted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Scalar loss.
 
         Args:
-            painted: (B, 3, S, S), normalised colours.
-            target: (B, 4, S, S): RGB in 0..1, and the weight of each pixel.
+            painted: (P, Q, 3, S, S), normalised colours.
+            target: (P, Q, 4, S, S): RGB in 0..1, and the weight of each pixel.
         """
+        painted, target = painted.flatten(0, 1).float(), target.flatten(0, 1)
         colours, weight = target[:, :3], target[:, 3]
-        losses = functional.smooth_l1_loss(painted.float(), normalise(colours), beta=self.beta, reduction="none")
+        losses = functional.smooth_l1_loss(painted, normalise(colours), beta=self.beta, reduction="none")
         total = weight.sum()
-        return (losses.mean(1) * weight).sum() / total if total > 0 else painted.sum() * 0
+        loss = (losses.mean(1) * weight).sum() / total if total > 0 else painted.sum() * 0
+        (network,) = self._network
+        if self.matching and network is not None and network.looked is not None:
+            loss = loss + self.matching * self.matching_loss(network.looked, target)
+        return loss
 
 
 class BestSegGPT(BestModel):

@@ -282,3 +282,24 @@ def test_items_come_from_a_datalist(make_item, tmp_path):
     (tmp_path / "datalist.json").write_text(json.dumps({"training": [item]}))
     (tile,) = draws(read_datalist(tmp_path / "datalist.json", "training"), length=1)
     assert tile["stain"] == "PAS"
+
+
+def test_variants_are_cut_once_and_shown_again(make_item, monkeypatch):
+    items = [make_item(glomeruli=(1, 3)), make_item(patient="b")]
+    flip = Compose([RandFlipd(["image", "label"], prob=0.5, spatial_axis=0), RandScaleIntensityd("image", 0.5, 1.0)])
+
+    def tiles(**options):
+        return TileDataset(items, SMALL, 200, flip, background_fraction=0.3, **options)
+
+    kept = tiles(variants=2)
+    shown = [kept[i] for i in range(200)]
+    # Three glomeruli and two slides' tissue, two variants each.
+    assert len({np.asarray(tile["image"]).tobytes() for tile in shown}) == 10
+    assert len({np.asarray(tile["image"]).tobytes() for tile in map(tiles().__getitem__, range(200))}) > 150
+    again = tiles(variants=2)
+    again.set_epoch(1)
+    assert {np.asarray(again[i]["image"]).tobytes() for i in range(200)} == {
+        np.asarray(tile["image"]).tobytes() for tile in shown
+    }
+    monkeypatch.setattr("bundle.data.tiles._open", lambda item: pytest.fail("cut anew"))
+    assert all((np.asarray(kept[i]["image"]) == np.asarray(shown[i]["image"])).all() for i in range(200))

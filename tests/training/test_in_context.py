@@ -71,12 +71,12 @@ def equal(one, other) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_a_sample_is_a_query_and_its_prompts(make_item):
-    (sample,) = samples([make_item(1), make_item(2)], length=1, prompts=2)
+def test_a_sample_is_queries_and_their_prompts(make_item):
+    (sample,) = samples([make_item(1), make_item(2)], length=1, prompts=2, queries=3)
     shapes = {key: tuple(value.shape) for key, value in sample.items()}
     assert shapes == {
-        "image": (3, TILE_PX, TILE_PX),
-        "label": (4, TILE_PX, TILE_PX),
+        "image": (3, 3, TILE_PX, TILE_PX),
+        "label": (3, 4, TILE_PX, TILE_PX),
         "prompt_images": (2, 3, TILE_PX, TILE_PX),
         "prompt_masks": (2, 3, TILE_PX, TILE_PX),
     }
@@ -113,11 +113,23 @@ def test_workers_change_nothing(make_item):
     assert all(equal(one, other) for one, other in zip(alone, helped, strict=True))
 
 
+def test_queries_of_a_sample_share_prompts_and_colours_and_are_turned(make_item):
+    items = [make_item(1), make_item(2), make_item(3, patient="b")]
+    (sample,) = samples(items, length=1, queries=30, prompts=3, background_fraction=0.0, other_patient=0.0)
+    assert not set(slide_numbers(sample["image"])) & set(slide_numbers(sample["prompt_images"]))
+    known = sample["label"][:, 3] > 0
+    assert colours(sample["label"][:, :3], known) <= colours(sample["prompt_masks"])
+    # A square of 8 px off the tile's middle: all four quarters have most of it in some query.
+    painted = (sample["label"][:, :3] != sample["label"][:, :3, :1, :1]).any(1).float()
+    quarters = torch.nn.functional.avg_pool2d(painted[:, None], TILE_PX // 2).flatten(1).argmax(1)
+    assert set(quarters.tolist()) == {0, 1, 2, 3}
+
+
 def test_prompts_are_of_other_slides_than_the_query(make_item):
     items = [make_item(n, patient="ab"[n % 2]) for n in range(1, 5)]
     seen = set()
     for sample in samples(items, other_patient=0.0):
-        (query,), prompts = slide_numbers(sample["image"][None]), slide_numbers(sample["prompt_images"])
+        (query,), prompts = slide_numbers(sample["image"]), slide_numbers(sample["prompt_images"])
         assert query not in prompts
         seen |= {(query, prompt) for prompt in prompts}
     assert len(seen) == 4 * 3  # every other slide of either patient has been a prompt of every query
@@ -126,14 +138,14 @@ def test_prompts_are_of_other_slides_than_the_query(make_item):
 def test_prompts_are_of_other_patients_when_asked(make_item):
     items = [make_item(n, patient="ab"[n % 2]) for n in range(1, 5)]
     for sample in samples(items, other_patient=1.0):
-        (query,) = slide_numbers(sample["image"][None])
+        (query,) = slide_numbers(sample["image"])
         assert {prompt % 2 for prompt in slide_numbers(sample["prompt_images"])} == {1 - query % 2}
 
 
 def test_prompts_have_the_query_s_stain_where_there_is_such_a_slide(make_item):
     items = [make_item(n, stain="HE" if n <= 10 else "PAS") for n in (1, 2, 3, 4, 5, 11, 12, 13, 14, 15)]
     alike = [
-        {n <= 10 for n in slide_numbers(torch.cat([s["image"][None], s["prompt_images"]]))}
+        {n <= 10 for n in slide_numbers(torch.cat([s["image"], s["prompt_images"]]))}
         for s in samples(items, same_stain=1.0)
     ]
     # In one of 126 divisions all of a stain is on one side.
@@ -144,30 +156,30 @@ def test_prompts_show_what_the_query_s_colours_mean(make_item):
     items = [make_item(1, classes=(1, 2)), make_item(2, classes=(2, 3)), make_item(3), make_item(4)]
     shown = 0
     for sample in samples(items, length=60, prompts=2):
-        counts = sample["label"][3] > 0
-        assert colours(sample["label"][:3], counts) <= colours(sample["prompt_masks"])
-        shown += len(colours(sample["label"][:3], counts)) > 1
+        counts = sample["label"][0, 3] > 0
+        assert colours(sample["label"][0, :3], counts) <= colours(sample["prompt_masks"])
+        shown += len(colours(sample["label"][0, :3], counts)) > 1
     assert shown >= 40  # without a prompt of its class a query would have background alone
 
 
 def test_a_class_that_no_prompt_shows_does_not_count(make_item):
     items = [make_item(1, classes=(1,)), make_item(2, classes=(3,))]
     drawn = samples(items, background_fraction=0.0)
-    hidden = [sample["label"][3] == 0 for sample in drawn]
+    hidden = [sample["label"][0, 3] == 0 for sample in drawn]
     assert all(weight.any() for weight in hidden)
-    assert all(len(colours(s["label"][:3], ~w)) == 1 for s, w in zip(drawn, hidden, strict=True))
+    assert all(len(colours(s["label"][0, :3], ~w)) == 1 for s, w in zip(drawn, hidden, strict=True))
 
 
 def test_pixels_of_which_nothing_is_known_do_not_count(make_item):
     # Of incomplete annotations the glomeruli alone are known: 8 x 8 pixels of 16 x 16.
     items = [make_item(n, complete=False) for n in (1, 2, 3)]
-    weights = [sample["label"][3] for sample in samples(items, glomerulus_weight=3.0)]
+    weights = [sample["label"][0, 3] for sample in samples(items, glomerulus_weight=3.0)]
     assert {value for weight in weights for value in weight.unique().tolist()} == {0.0, 3.0}
     assert max(int(weight.count_nonzero()) for weight in weights) == 64
 
 
 def test_colours_are_one_palette_in_a_sample_and_another_in_the_next(make_item):
-    palettes = [colours(s["prompt_masks"]) | colours(s["label"][:3]) for s in samples([make_item(1), make_item(2)])]
+    palettes = [colours(s["prompt_masks"]) | colours(s["label"][0, :3]) for s in samples([make_item(1), make_item(2)])]
     assert all(2 <= len(palette) <= 4 for palette in palettes)
     assert all(not one & other for one, other in combinations(palettes, 2))
 
@@ -219,5 +231,5 @@ def test_one_slide_is_not_enough(make_item):
 
 
 def test_no_prompts_are_refused(make_item):
-    with pytest.raises(ConfigError, match="prompts must be 1 or more, not 0"):
+    with pytest.raises(ConfigError, match="prompts and queries must be 1 or more, not 0 and 1"):
         InContextDataset(tiles([make_item(1), make_item(2)]), prompts=0)

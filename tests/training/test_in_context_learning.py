@@ -55,7 +55,12 @@ def toy(count: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
         for palette, index in ((TISSUES, classes), (INKS, classes ^ flip))
     )
     target = torch.cat([masks[:, 2], torch.ones(count, 1, 16, 16)], dim=1)
-    return {"image": images[:, 2], "label": target, "prompt_images": images[:, :2], "prompt_masks": masks[:, :2]}
+    return {
+        "image": images[:, 2:],
+        "label": target[:, None],
+        "prompt_images": images[:, :2],
+        "prompt_masks": masks[:, :2],
+    }
 
 
 def test_a_trained_network_reads_its_prompts():
@@ -84,47 +89,55 @@ def test_the_loss_is_the_weighted_mean_of_smooth_l1_in_normalised_colours():
     # 0.5 off in the first image is beyond beta: 0.5 - beta / 2. The second's 0.005 is within: 0.005² / (2 beta).
     off = torch.tensor([0.5, 0.005]).view(2, 1, 1, 1)
     expected = (1 * (0.5 - 0.005) + 3 * 0.005**2 / 0.02) / 4
-    assert float(PaintedMaskLoss(beta=0.01)(normalise(target[:, :3]) + off, target)) == pytest.approx(expected, 1e-4)
+    assert float(PaintedMaskLoss(beta=0.01)(normalise(target[:, :3])[None] + off, target[None])) == pytest.approx(
+        expected, 1e-4
+    )
 
 
 def test_pixels_without_weight_change_neither_loss_nor_gradient():
     target = torch.rand(1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     target[:, 3, :2] = 0
-    painted = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    other = painted.detach().clone()
+    masks = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    other = masks.detach().clone()
     other[:, :, :2] += 5
-    loss = PaintedMaskLoss()(painted, target)
+    loss = PaintedMaskLoss()(masks[None], target[None])
     loss.backward()
-    assert torch.equal(loss, PaintedMaskLoss()(other, target))
-    assert painted.grad[:, :, :2].count_nonzero() == 0
-    assert painted.grad[:, :, 2:].count_nonzero() > 0
+    assert torch.equal(loss, PaintedMaskLoss()(other[None], target[None]))
+    assert masks.grad[:, :, :2].count_nonzero() == 0
+    assert masks.grad[:, :, 2:].count_nonzero() > 0
 
 
 def test_a_batch_of_which_nothing_is_known_costs_nothing():
-    painted = torch.randn(1, 3, 4, 4).requires_grad_()
-    loss = PaintedMaskLoss()(painted, torch.zeros(1, 4, 4, 4))
+    masks = torch.randn(1, 3, 4, 4).requires_grad_()
+    loss = PaintedMaskLoss()(masks[None], torch.zeros(1, 1, 4, 4, 4))
     loss.backward()
     assert loss.item() == 0
-    assert painted.grad.count_nonzero() == 0
+    assert masks.grad.count_nonzero() == 0
 
 
-@pytest.mark.parametrize("attention", ["cached", "joint"])
+@pytest.mark.parametrize("attention", ["cached", "pooled", "joint"])
 def test_the_network_in_training_paints_what_the_network_in_use_paints(attention):
     network = SegGPT(tiny_model(), prompt_attention=attention).eval()
     prompts, tiles = random_prompts(2), random_tiles(3)
     images, masks = normalised(prompts)
     shown = torch.tensor(prompts.images) / 255
-    batch = (3, -1, -1, -1, -1)
     with torch.inference_mode():
         expected = network.predict_masks(normalise(tiles), images, masks)
-        found = InContextNetwork(network)(tiles, shown.expand(batch), denormalise(masks).expand(batch))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+        found = InContextNetwork(network)(tiles[None], shown[None], denormalise(masks)[None])
+        twice = InContextNetwork(network)(
+            torch.stack([tiles, tiles.flip(0)]),
+            torch.stack([shown, shown.roll(1, -1)]),
+            denormalise(torch.stack([masks, masks])),
+        )
+    torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(twice[0], expected, atol=1e-5, rtol=0)
+    assert (twice[1].flip(0) - expected).abs().max() > 0.1
 
 
 def test_training_tiles_of_another_side_are_an_error_that_names_the_setting():
     network = InContextNetwork(SegGPT(tiny_model(), prompt_attention="cached"))
     with pytest.raises(ConfigError, match=r"tiles of 64 px, but SegGPT takes 32 px.*training_tiles#tile_um"):
-        network(torch.rand(1, 3, 64, 64), torch.rand(1, 1, 3, 64, 64), torch.rand(1, 1, 3, 64, 64))
+        network(torch.rand(1, 1, 3, 64, 64), torch.rand(1, 1, 3, 64, 64), torch.rand(1, 1, 3, 64, 64))
 
 
 def test_a_config_that_is_none_of_seggpt_is_an_error():

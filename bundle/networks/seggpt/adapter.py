@@ -134,7 +134,8 @@ class SegGPT(nn.Module):
 
         Args:
             tiles: (B, 3, side, side).
-            prompt_images: (K, 3, side, side), shared by all tiles, or (B, K, 3, side, side), each tile's own.
+            prompt_images: (K, 3, side, side), shared by all tiles, or (P, K, 3, side, side), where B / P tiles in a
+                row share a set.
             prompt_masks: of the same shape.
         """
         like = self.model.embeddings.mask_token
@@ -142,9 +143,9 @@ class SegGPT(nn.Module):
         if images.ndim == 4:
             images, masks = images[None], masks[None]
         if self.prompt_attention == "joint":
-            each = (len(tiles), *images.shape[1:])
-            return self._joint(tiles, images.expand(each), masks.expand(each))
-        memory = self._memory(images, masks)
+            times = len(tiles) // len(images)
+            return self._joint(tiles, *(x.repeat_interleave(times, dim=0) for x in (images, masks)))
+        memory = self._memory(images, masks).repeated(len(tiles) // len(images))
         return predict_query(self.model, self.decoder, tiles, memory, self.embedding_type)
 
     def train(self, mode: bool = True) -> "SegGPT":

@@ -36,6 +36,10 @@ class Keys:
     key: torch.Tensor
     value: torch.Tensor
 
+    def repeated(self, times: int) -> "Keys":
+        """Each set `times` times in a row."""
+        return Keys(self.key.repeat_interleave(times, dim=0), self.value.repeat_interleave(times, dim=0))
+
 
 @dataclass(frozen=True)
 class PromptMemory:
@@ -53,6 +57,14 @@ class PromptMemory:
     mask_query: torch.Tensor
     mask_attention: torch.Tensor
     pooled: bool
+
+    def repeated(self, times: int) -> "PromptMemory":
+        """Each of P sets `times` times in a row, for as many tiles; one set serves any number as it is."""
+        if times == 1 or len(self.mask_query) == 1:
+            return self
+        layers = tuple(keys.repeated(times) for keys in self.layers)
+        query, attention = (x.repeat_interleave(times, dim=0) for x in (self.mask_query, self.mask_attention))
+        return PromptMemory(layers, query, attention, self.pooled)
 
 
 def encode_prompts(
