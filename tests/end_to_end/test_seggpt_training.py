@@ -18,12 +18,9 @@ TINY = {
     "seggpt_config__merge_index": 0,
     "seggpt_config__intermediate_hidden_state_indices": [1, 2],
     "seggpt_config__decoder_hidden_size": 4,
-    "seggpt_config__image_size": [128, 64],
-    "seggpt_config__pretrain_image_size": 64,
-    "model_mpp": 7.0,
-    "prompt_px": 64,
+    "in_context_network__matching_layers": [1, 2],
 }
-FAST = {"epochs": 2, "val_interval": 1, "tiles_per_epoch": 8, "batch_size": 2, "warmup_steps": 2}
+FAST = {"epochs": 2, "val_interval": 1, "tiles_per_epoch": 4, "batch_size": 2, "queries": 2, "warmup_steps": 2}
 QUIET = {"device": "cpu", "progress": False}
 
 
@@ -37,7 +34,7 @@ def cohort(tmp_path_factory):
 def trained(cohort, tmp_path_factory):
     """Folder and messages of a training."""
     folder = tmp_path_factory.mktemp("run")
-    options = {"datalist": cohort, "output_dir": folder, "num_workers": 0, **TINY, **FAST, **QUIET}
+    options = {"datalist": cohort, "output_dir": folder, **TINY, **FAST, **QUIET}
     status, _, errors = finish(start(command(TRAIN, CONFIGS / "train_seggpt.yaml", **options)))
     assert status == 0, errors
     return folder, errors
@@ -68,12 +65,10 @@ def test_the_trained_network_segments_a_slide_after_its_prompts(trained, cohort,
         "slide": slide,
         "output_dir": tmp_path,
         "seggpt_dir": folder / "seggpt",
-        "model_mpp": 7.0,
-        "prompt_px": 64,
-        "network_def__prompt_attention": "cached",
         **QUIET,
     }
-    status, _, errors = finish(start(command(INFERENCE, CONFIGS / "networks" / "seggpt.yaml", **options)))
+    networks = [CONFIGS / "networks" / name for name in ("seggpt.yaml", "seggpt_small.yaml")]
+    status, _, errors = finish(start(command(INFERENCE, *networks, **options)))
     assert status == 0, errors
     assert tifffile.imread(tmp_path / "mask.tif").shape == tifffile.imread(slide).shape[:2]
     assert json.loads((tmp_path / "summary.json").read_text())["glomeruli"] >= 0
