@@ -75,8 +75,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--output_dir", type=Path, required=True)
     add("--counts", type=int, nargs="+", default=[1, 2, 3, 6, 12], help="prompts (default: 1 2 3 6 12)")
     add("--draws", type=int, default=3, help="sets of each number (default: 3)")
-    add("--mpp", type=float, default=3.5, help="model resolution, µm per pixel (default: 3.5)")
-    add("--tile_px", type=int, default=128, help="side of a prompt at model resolution (default: 128)")
+    add("--mpp", type=float, default=7.0, help="model resolution, µm per pixel (default: 7)")
+    add("--tile_px", type=int, default=64, help="side of a prompt at model resolution (default: 64)")
     return parser.parse_args(arguments)
 
 

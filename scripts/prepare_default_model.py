@@ -4,6 +4,8 @@
     python -m monai.bundle run --config_file "['configs/train.yaml','configs/default_model.yaml']" \
         --datalist runs/default_model/datalist.json --paste_datalist runs/default_model/crops.json \
         --output_dir runs/default_model
+
+few_shot.json has all of them, crops too, for configs/train_seggpt.yaml.
 """
 
 import argparse
@@ -49,7 +51,7 @@ PHANTOM_MPP = 1.0
 
 
 def main() -> int:
-    """Parse the arguments and write datalist.json and crops.json; give the exit status."""
+    """Parse the arguments and write the datalists; give the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder with fields/, crops/, patches/ and annotations/hubmap/"
@@ -80,7 +82,10 @@ def _prepare(arguments: argparse.Namespace) -> None:
             item = DatalistItem(path, f"phantom_{split}", stain, label=path.with_suffix(".geojson"), slide=name)
             items[split].append(item)
     write_datalist(items, arguments.output_dir / "datalist.json")
-    write_datalist(preset_items("crops", arguments.data / "crops"), arguments.output_dir / "crops.json")
+    crops = preset_items("crops", arguments.data / "crops")
+    write_datalist(crops, arguments.output_dir / "crops.json")
+    both = {split: [*items[split], *crops[split]] for split in items}
+    write_datalist(both, arguments.output_dir / "few_shot.json")
 
 
 def patches(folder: Path, output_dir: Path) -> list[DatalistItem]:
