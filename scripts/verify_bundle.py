@@ -1,7 +1,7 @@
 """Verify a release as the MONAI model zoo does (its ci/verify_bundle.py), in the same order, offline.
 
 Examples:
-    python scripts/verify_bundle.py dist/pathology_glomeruli_segmentation_v0.5.0.zip
+    python scripts/verify_bundle.py dist/pathology_glomeruli_segmentation_v0.6.0.zip
     python scripts/verify_bundle.py models/pathology_glomeruli_segmentation
 
 The archive is unpacked into a temporary folder, or the folder copied there, and all runs from another working

@@ -63,7 +63,8 @@ def test_the_archive_of_this_checkout_holds_its_files_byte_for_byte(tmp_path):
 
 def test_the_metadata_names_the_weights_by_their_hash():
     listed = json.loads((ROOT / "configs" / "metadata.json").read_text())["weights_sha256"]
-    assert listed == {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in ["models/model.pt"]}
+    paths = ["models/model.pt", "models/seggpt_small/model.safetensors"]
+    assert listed == {path: hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in paths}
 
 
 def test_the_metadata_s_thresholds_are_those_locked_to_the_weights():
