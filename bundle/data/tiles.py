@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from bundle.classes import BACKGROUND_INDEX, GLOMERULUS_CLASSES, IGNORE_INDEX
 from bundle.data.annotations import Annotation
 from bundle.data.datalist import load_annotation
-from bundle.errors import DatalistError
+from bundle.errors import ConfigError, DatalistError
 from bundle.grid import Tiles
 from bundle.slide import Slide, open_slide
 from bundle.tissue import TissueFinder, TissueMask
@@ -56,9 +56,11 @@ class TileDataset(Dataset):
         tissue: finds tissue for the background tiles.
         seed: seed of all draws.
         variants: cut and transform each place so many times, then show those again; each process keeps them in memory.
-            For networks that learn faster than tiles can be cut. `None` cuts each tile anew.
+            For networks that learn faster than tiles can be cut. A slide's tissue is one place, so that it gives as
+            many tiles without a glomerulus. `None` cuts each tile anew.
 
     Raises:
+        ConfigError: `variants` is below 1.
         DatalistError: no item has an annotation, or none has anything to draw a tile at.
         SlideReadError, ConfigError: see `open_slide`.
         AnnotationError: see `bundle.data.datalist.load_annotation`.
@@ -78,6 +80,8 @@ class TileDataset(Dataset):
         seed: int = 0,
         variants: int | None = None,
     ) -> None:
+        if variants is not None and variants < 1:
+            raise ConfigError(f"training tiles: variants must be 1 or more, or null, not {variants}")
         self.data = [item for item in data if item.get("label")]
         if not self.data:
             raise DatalistError("the training split has no annotated slide; give its items a `label`")

@@ -110,11 +110,16 @@ class PaintedMaskLoss(nn.Module):
     Args:
         beta: where it turns from a square to a line, normalised colour; the original's is 0.01.
         matching: weight of the `MatchingLoss` of the network's `matching_layers`.
-        network: that paints, to know where it looked; needed for `matching`.
+        network: that paints, to know where it looked.
+
+    Raises:
+        ConfigError: there is a `matching`, but no `network`.
     """
 
     def __init__(self, beta: float = 0.01, matching: float = 0.0, network: InContextNetwork | None = None) -> None:
         super().__init__()
+        if matching and network is None:
+            raise ConfigError("loss: matching needs the network in training, to know where it looked")
         self.beta = beta
         self.matching = matching
         self.matching_loss = MatchingLoss()

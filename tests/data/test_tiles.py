@@ -17,7 +17,7 @@ from shapely.geometry import box, mapping
 from bundle.classes import CLASS_NAMES, IGNORE_INDEX
 from bundle.data.datalist import read_datalist
 from bundle.data.tiles import TileDataset
-from bundle.errors import DatalistError
+from bundle.errors import ConfigError, DatalistError
 from bundle.geometry import Rect, Size
 from bundle.grid import PhysicalTiles
 from bundle.phantom import ORACLE_RGB, Phantom, PhantomSpec, write_phantom
@@ -303,3 +303,8 @@ def test_variants_are_cut_once_and_shown_again(make_item, monkeypatch):
     }
     monkeypatch.setattr("bundle.data.tiles._open", lambda item: pytest.fail("cut anew"))
     assert all((np.asarray(kept[i]["image"]) == np.asarray(shown[i]["image"])).all() for i in range(200))
+
+
+def test_no_variants_are_refused(make_item):
+    with pytest.raises(ConfigError, match="variants must be 1 or more, or null, not 0"):
+        TileDataset([make_item()], SMALL, 10, variants=0)

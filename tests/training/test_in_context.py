@@ -113,16 +113,26 @@ def test_workers_change_nothing(make_item):
     assert all(equal(one, other) for one, other in zip(alone, helped, strict=True))
 
 
-def test_queries_of_a_sample_share_prompts_and_colours_and_are_turned(make_item):
+def test_queries_of_a_sample_share_prompts_and_colours(make_item):
     items = [make_item(1), make_item(2), make_item(3, patient="b")]
     (sample,) = samples(items, length=1, queries=30, prompts=3, background_fraction=0.0, other_patient=0.0)
     assert not set(slide_numbers(sample["image"])) & set(slide_numbers(sample["prompt_images"]))
     known = sample["label"][:, 3] > 0
     assert colours(sample["label"][:, :3], known) <= colours(sample["prompt_masks"])
-    # A square of 8 px off the tile's middle: all four quarters have most of it in some query.
-    painted = (sample["label"][:, :3] != sample["label"][:, :3, :1, :1]).any(1).float()
-    quarters = torch.nn.functional.avg_pool2d(painted[:, None], TILE_PX // 2).flatten(1).argmax(1)
-    assert set(quarters.tolist()) == {0, 1, 2, 3}
+
+
+def test_tiles_are_turned_with_their_masks(make_item):
+    # One place is left, cut once, with a square off the tile's middle, and pictures show their labels.
+    def picture_label(tile):
+        return {**tile, "image": np.repeat(tile["label"] == 1, 3, axis=0).astype(np.float32)}
+
+    items = [make_item(n, classes=(1,)) for n in (1, 2)]
+    drawn = tiles(items, transform=[picture_label], background_fraction=0.0, variants=1)
+    sample = InContextDataset(drawn, colouring=PLAIN, queries=60)[0]
+    shown = sample["image"][:, 0] == 1
+    painted = (sample["label"][:, :3] != sample["label"][:, :3, :1, :1]).any(1)
+    assert torch.equal(shown, painted)
+    assert len({mask.numpy().tobytes() for mask in painted}) >= 4  # eight, or four if the square is on a diagonal
 
 
 def test_prompts_are_of_other_slides_than_the_query(make_item):

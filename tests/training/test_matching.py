@@ -112,6 +112,11 @@ def test_the_loss_of_training_adds_it_by_its_weight():
     assert [more - plain, most - plain] == pytest.approx([extra, 2 * extra], rel=1e-4)
 
 
+def test_a_matching_loss_without_its_network_is_refused():
+    with pytest.raises(ConfigError, match="matching needs the network in training"):
+        PaintedMaskLoss(matching=1.0)
+
+
 def test_nothing_stays_behind_in_the_network():
     network = SegGPT(tiny_model(), prompt_attention="cached").eval()
     names = set(network.state_dict())
